@@ -1,1 +1,33 @@
-//! Filled in below.
+//! Audio as arithmetic: packets and frames in, frames and packets out.
+//!
+//! Nothing here owns a socket, a clock or a thread. An edge gives a [`Port`] the packets of one leg and turns the
+//! [`Room`] that holds it every 20 ms ([`TICK`]); the room hands back the packets to send. Time arrives as an
+//! argument, randomness as a seed. After set-up nothing on this path allocates.
+//!
+//! ```text
+//!  packet → Port::receive → jitter buffer ─┐                    ┌→ own encoder → packet   (talkers)
+//!                                          ├→ Room::tick: mix ──┤
+//!  packet → Port::receive → jitter buffer ─┘                    └→ shared encode → packets (listeners)
+//! ```
+//!
+//! A softphone is an [`Endpoint`]: one port, something to say, and what it hears.
+
+pub mod codec;
+pub mod dtmf;
+pub mod endpoint;
+pub mod frame;
+pub mod goertzel;
+pub mod limits;
+pub mod port;
+pub mod room;
+pub mod tone;
+pub mod wav;
+
+pub use codec::{Codec, Profile};
+pub use dtmf::Tone;
+pub use endpoint::{Endpoint, Source};
+pub use frame::{Frame, SAMPLE_RATE, SAMPLES, TICK};
+pub use goertzel::Goertzel;
+pub use port::{Direction, Events, Format, Ignored, LegStats, Port, PortConfig, PortError, Received, ToneFormat};
+pub use room::{PortId, Room, RoomConfig};
+pub use tone::{Clip, Sine, Speech};
