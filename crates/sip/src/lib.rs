@@ -1,1 +1,6 @@
-//! Filled in below.
+//! SIP as state machines: bytes and time in, bytes and events out.
+//!
+//! [`message`] reads and prints messages, [`sdp`] negotiates audio, [`digest`] authenticates, [`registrar`] knows where
+//! people can be reached. Nothing here owns a socket, a clock or a random number.
+
+pub mod message;
