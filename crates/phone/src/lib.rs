@@ -20,12 +20,17 @@
 pub mod event;
 pub mod load;
 pub mod phone;
+mod record;
 pub mod script;
+mod sounds;
+mod station;
+mod talk;
 
 pub use event::{By, CallKey, EndCause, Happening, PhoneEvent, Statistics, ToneLevel};
 pub use load::{LoadBank, LoadConfig, LoadCounters};
 pub use phone::{
-    Account, BankConfig, Line, LineFailed, Phone, PhoneBank, PhoneConfig, PhoneOrder, Place, StartError, Transport,
-    TrunkLine,
+    Account, BankConfig, Events, Line, LineFailed, Phone, PhoneBank, PhoneConfig, PhoneOrder, Place, ShutDown,
+    StartError, Transport, TrunkLine,
 };
-pub use script::{CodecName, Say, Script, ScriptError};
+pub use script::{CodecName, Reply, Say, Script, ScriptError};
+pub use sounds::SoundError;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::phone::{Account, BankConfig, Line, Place, PhoneBank, StartError};
+use crate::phone::{Account, BankConfig, Line, PhoneBank, Place, StartError};
 use crate::script::{Reply, Script};
 
 /// What a load bank does.

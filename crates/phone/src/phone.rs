@@ -120,19 +120,40 @@ pub enum Transport {
 #[derive(Clone, Debug, PartialEq)]
 pub enum PhoneOrder {
     /// Call `to`: a SIP URI, or a user or number at the line's own registrar.
-    Dial { line: String, call: CallKey, to: String },
+    Dial {
+        line: String,
+        call: CallKey,
+        to: String,
+    },
     /// Answer a call that rings.
-    Answer { call: CallKey },
+    Answer {
+        call: CallKey,
+    },
     /// Refuse a call that rings.
-    Refuse { call: CallKey, status: u16 },
+    Refuse {
+        call: CallKey,
+        status: u16,
+    },
     /// End a call, whatever its state.
-    HangUp { call: CallKey },
-    Hold { call: CallKey },
-    Resume { call: CallKey },
+    HangUp {
+        call: CallKey,
+    },
+    Hold {
+        call: CallKey,
+    },
+    Resume {
+        call: CallKey,
+    },
     /// Press keys; a comma is a pause of one second.
-    Press { call: CallKey, keys: String },
+    Press {
+        call: CallKey,
+        keys: String,
+    },
     /// Say something else.
-    Say { call: CallKey, say: Say },
+    Say {
+        call: CallKey,
+        say: Say,
+    },
 }
 
 /// Why a bank does not start.
@@ -222,8 +243,12 @@ impl PhoneBank {
         let kept = |name: &str, place: &TrunkLine| {
             trunks.iter().any(|line| line.name == name && line.place == Place::Trunk(place.clone()))
         };
-        let gone: Vec<String> =
-            stations.trunks.iter().filter(|(name, (place, _))| !kept(name, place)).map(|(name, _)| name.clone()).collect();
+        let gone: Vec<String> = stations
+            .trunks
+            .iter()
+            .filter(|(name, (place, _))| !kept(name, place))
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in gone {
             if let Some((_, station)) = stations.trunks.remove(&name) {
                 station.shut_down(LINE_GOES_WITHIN).await;
