@@ -12,6 +12,10 @@ pub struct Call {
     pub facts: CallFacts,
     pub state: CallState,
     pub audio: Audio,
+    /// Why the last of its targets did not come.
+    pub missed: Option<Cause>,
+    /// Delta rosters told so far: the sequence number of the last (ROS-3).
+    pub deltas: u64,
 }
 
 /// What is known of a call from the moment it is placed, and never changes.

@@ -4,20 +4,33 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod answering;
+mod applying;
+mod ending;
+mod inviting;
+mod moving;
+mod placing;
+mod settling;
+mod waiting;
+
 use crate::call::Call;
+use crate::identity::Principal;
 use crate::ids::{AppId, CallId, ConferenceId, LegId, OperationId, ParticipantId, TenantId, Timestamp};
 use crate::leg::Leg;
 use crate::message::Message;
+use crate::notice::changes_roster;
 use crate::operation::{Invitation, Operation};
 use crate::roster::Roster;
-use crate::vocabulary::{Effect, Event, Input, Meeting, MixPlan, MixPort, Outcome, Refusal};
+use crate::vocabulary::{Command, Effect, Event, Input, Meeting, MixPlan, MixPort, Outcome, Refusal, Signal};
 
 /// The unit of ownership: one writer, one mixer, one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conference {
     id: ConferenceId,
-    /// `None` until it opens, and again once it has closed.
+    /// `None` until it opens.
     opened: Option<Opened>,
+    /// Everybody has gone. A meeting's conference may open again, from nothing.
+    closed: bool,
     calls: BTreeMap<CallId, Call>,
     legs: BTreeMap<LegId, Leg>,
     roster: Roster,
@@ -59,6 +72,7 @@ impl Conference {
         Self {
             id,
             opened: None,
+            closed: false,
             calls: BTreeMap::new(),
             legs: BTreeMap::new(),
             roster: Roster::default(),
@@ -76,12 +90,26 @@ impl Conference {
     pub fn handle(&mut self, now: Timestamp, input: &Input) -> Result<Outcome, Refusal> {
         let heard_before = self.mix_plan();
         let mut outcome = self.decide(now, input)?;
-        if !outcome.events.is_empty() {
-            outcome.events.iter().for_each(|event| self.apply(event));
-            let heard = self.mix_plan();
-            if heard != heard_before {
-                outcome.effects.push(Effect::Mix(heard));
+        outcome.events.iter().for_each(|event| self.apply(event));
+        if outcome.events.is_empty() {
+            return Ok(outcome);
+        }
+        loop {
+            let more = self.settle(now);
+            if more.events.is_empty() {
+                break;
             }
+            more.events.iter().for_each(|event| self.apply(event));
+            outcome.events.extend(more.events);
+            outcome.effects.extend(more.effects);
+        }
+        for told in self.deltas_owed(&outcome.events) {
+            self.apply(&told);
+            outcome.events.push(told);
+        }
+        let heard = self.mix_plan();
+        if heard != heard_before {
+            outcome.effects.push(Effect::Mix(heard));
         }
         Ok(outcome)
     }
@@ -90,13 +118,13 @@ impl Conference {
         self.id
     }
 
-    /// `None` before it opens and after it has closed.
+    /// `None` before it opens; what it was, after it has closed.
     pub fn opened(&self) -> Option<&Opened> {
         self.opened.as_ref()
     }
 
     pub fn is_open(&self) -> bool {
-        self.opened.is_some()
+        self.opened.is_some() && !self.closed
     }
 
     pub fn is_peer_to_peer(&self) -> bool {
@@ -158,12 +186,55 @@ impl Conference {
         MixPlan { ports: ports.collect() }
     }
 }
+
 impl Conference {
-    pub fn apply(&mut self, _event: &Event) {}
-    pub fn deadline(&self) -> Option<Timestamp> {
-        None
+    /// `&self`: deciding cannot change anything, and the compiler knows it.
+    fn decide(&self, now: Timestamp, input: &Input) -> Result<Outcome, Refusal> {
+        match input {
+            Input::Command(by, command) => self.obey(now, by, command),
+            Input::Signal(signal) => Ok(self.heed(now, signal)),
+        }
     }
-    fn decide(&self, _now: Timestamp, _input: &Input) -> Result<Outcome, Refusal> {
-        Ok(Outcome::default())
+
+    fn obey(&self, now: Timestamp, by: &Principal, command: &Command) -> Result<Outcome, Refusal> {
+        match command {
+            Command::Place { call, facts, targets, ring_for } => Ok(self.place(now, *call, facts, targets, *ring_for)),
+            Command::Join { call, facts, meeting } => self.join(now, *call, facts, meeting),
+            Command::Invite { call, invite } => self.invite(now, self.own(by, *call)?, invite),
+            Command::Remove { call, participant } => self.remove(now, self.own(by, *call)?, *participant),
+            Command::KeepAlive { call } => Ok(Self::keep_alive(now, self.own(by, *call)?)),
+            Command::HangUp { call } => Ok(self.hang_up(now, self.own(by, *call)?)),
+        }
+    }
+
+    fn heed(&self, now: Timestamp, signal: &Signal) -> Outcome {
+        match signal {
+            Signal::Leg(leg, news) => self.leg_news(now, *leg, news),
+            Signal::Told { from, number, message } => self.told(now, *from, *number, message),
+            Signal::Acknowledged { by, number } => self.acknowledged(*by, *number),
+            Signal::Undeliverable { to, number } => self.undeliverable(*to, *number),
+            Signal::Restarted => self.restarted(now),
+            Signal::Time => self.time_passed(now),
+        }
+    }
+
+    /// A live call of this application. Anyone else's does not exist (CALL-8).
+    fn own(&self, by: &Principal, id: CallId) -> Result<&Call, Refusal> {
+        self.call(id)
+            .filter(|call| call.facts.app == by.app && call.facts.tenant == by.tenant)
+            .ok_or(Refusal::NoSuchCall)
+    }
+
+    /// The calls that are told of the roster: established ones, except in a peer-to-peer conference (ROS-7).
+    pub(crate) fn calls_with_roster(&self) -> impl Iterator<Item = &Call> {
+        self.calls().filter(|call| call.is_established() && !self.is_peer_to_peer())
+    }
+
+    fn deltas_owed(&self, events: &[Event]) -> Vec<Event> {
+        if !changes_roster(events) {
+            return Vec::new();
+        }
+        let owed = self.calls_with_roster().filter(|call| call.facts.delta_roster);
+        owed.map(|call| Event::DeltaTold { call: call.id }).collect()
     }
 }

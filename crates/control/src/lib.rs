@@ -31,6 +31,6 @@ pub use notice::{Delta, News, Notice, Shown, notices};
 pub use operation::{Arrival, Fate, Invitation, Invited, Invitee, Operation, Purpose, Reach, Repeat, Status};
 pub use roster::{Participant, Presence, Roster};
 pub use vocabulary::{
-    Answer, Command, Effect, Event, Input, InvitePolicy, LegAction, LegNews, Meeting, MixPlan, MixPort, Outcome,
-    Refusal, Signal,
+    Answer, Command, Effect, Event, Input, Invite, InvitePolicy, LegAction, LegNews, Meeting, MixPlan, MixPort,
+    Outcome, Refusal, Signal,
 };

@@ -15,6 +15,8 @@ pub struct Operation {
     pub started: Timestamp,
     /// Everyone the client named, in its order, with how it went.
     pub invited: Vec<Invited>,
+    /// One who did not come makes it fail (OQ-6).
+    pub all_or_failed: bool,
     pub status: Status,
 }
 
@@ -45,7 +47,7 @@ pub enum Fate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
     Running,
-    /// At least one joined (OQ-6); who did not is in `invited`.
+    /// All, or at least one, joined (OQ-6); who did not is in `invited`.
     Completed {
         at: Timestamp,
     },

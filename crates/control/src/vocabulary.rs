@@ -40,12 +40,7 @@ pub enum Command {
     },
     Invite {
         call: CallId,
-        operation: OperationId,
-        invitees: Vec<Invitee>,
-        client_context: Option<String>,
-        repeat: Repeat,
-        retried: bool,
-        policy: InvitePolicy,
+        invite: Invite,
     },
     /// Hang up a participant, or withdraw the invitation of one that rings.
     Remove {
@@ -58,6 +53,18 @@ pub enum Command {
     HangUp {
         call: CallId,
     },
+}
+
+/// Bring these people in, as one operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invite {
+    pub operation: OperationId,
+    pub invitees: Vec<Invitee>,
+    pub client_context: Option<String>,
+    pub repeat: Repeat,
+    /// The client says that it has sent this before (`Retry-Attempt`).
+    pub retried: bool,
+    pub policy: InvitePolicy,
 }
 
 /// What the operator decided about invitations.
@@ -233,6 +240,8 @@ pub enum Event {
         client_context: Option<String>,
         repeat: Repeat,
         invited: Vec<Invited>,
+        /// One who did not come makes it fail (OQ-6).
+        all_or_failed: bool,
     },
     InvitationSent {
         participant: ParticipantId,
@@ -271,11 +280,16 @@ pub enum Event {
     },
     ParticipantLeft {
         participant: ParticipantId,
+        identity: Identity,
         cause: Cause,
     },
     /// Nobody but applications is left since then.
     Deserted {
         since: Timestamp,
+    },
+    /// A delta of the roster is owed to this call, which gets them (ROS-3).
+    DeltaTold {
+        call: CallId,
     },
 
     MessageSent {
