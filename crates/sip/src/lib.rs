@@ -4,3 +4,4 @@
 //! people can be reached. Nothing here owns a socket, a clock or a random number.
 
 pub mod message;
+pub mod sdp;
