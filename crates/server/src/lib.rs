@@ -1,1 +1,3 @@
-//! Filled in below.
+//! The binary `convoke`: HTTP in, HTTP out, the command line, and the wiring of everything else.
+
+pub mod config;

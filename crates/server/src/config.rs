@@ -1,0 +1,269 @@
+//! One typed tree of settings: every key, its default and the reason to change it.
+//!
+//! The documentation comments of this file are the operator's manual: `docs/configuration.md` and the example
+//! `convoke.toml` are made from them (`document.rs`), and a test fails when those are stale. A file, the environment
+//! and flags are laid over the defaults in that order (`layers.rs`); a key nobody knows is refused.
+
+mod document;
+mod layers;
+mod values;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use document::{document, example};
+pub use layers::{ConfigError, Loaded, Origin, Setting, load};
+pub use values::{PortRange, Span};
+
+/// The realm of every SIP password. It is part of the stored hashes, so it can never change.
+pub const SIP_REALM: &str = "convoke";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The directory that holds everything the server keeps: database, certificate authority, keys. Made on first use.
+    pub data: PathBuf,
+    /// Turns on a developer's conveniences: plain HTTP on `http.plain_listen`, and callbacks to plain-http addresses of
+    /// this machine. Leave it off wherever others can reach the server.
+    pub dev: bool,
+    pub http: Http,
+    pub sip: Sip,
+    pub rtp: Rtp,
+    pub invite: Invite,
+    pub notify: Notify,
+    pub meetings: Meetings,
+    pub limits: Limits,
+    pub log: Log,
+}
+
+/// The Graph API, tokens, and metrics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Where HTTPS is served. Port 0 takes any free port.
+    pub listen: SocketAddr,
+    /// Where plain HTTP is served while `dev` is on; only an address of this machine is accepted.
+    pub plain_listen: SocketAddr,
+    /// How clients reach the server, as in `https://calls.example.net`: the start of every URL it hands out. Default:
+    /// `https://localhost` with the port of `http.listen`. Set it when clients use another name or a proxy.
+    pub base_url: Option<String>,
+    /// More names and addresses for the certificate of our own authority, next to `localhost`, `127.0.0.1`, `::1`, this
+    /// host's name and the host of `base_url`.
+    pub names: Vec<String>,
+    /// A certificate chain (PEM) to serve in place of our own authority's. Needs `http.key`. Read at start.
+    pub certificate: Option<PathBuf>,
+    /// The private key (PEM) of `http.certificate`.
+    pub key: Option<PathBuf>,
+    /// How long a client may take to send the headers of a request, and how long an idle connection is kept.
+    pub header_timeout: Span,
+}
+
+/// Phones and trunks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sip {
+    /// Where SIP is spoken over UDP.
+    pub udp_listen: SocketAddr,
+    /// Where SIP is spoken over TCP.
+    pub tcp_listen: SocketAddr,
+    /// The address phones reach this server at, written into Contact, Via and SDP. Default: the local address of the
+    /// route to each peer. Set it behind a NAT.
+    pub public_address: Option<IpAddr>,
+    /// Prints every SIP message to the log, credentials masked.
+    pub trace: bool,
+    /// A registration shorter than this is refused with 423.
+    pub expiry_min: Span,
+    /// A registration is granted for this long at most, and for this long when the phone does not say.
+    pub expiry_max: Span,
+}
+
+/// Audio.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rtp {
+    /// The UDP ports for audio, two per leg. Open them in the firewall.
+    pub ports: PortRange,
+    /// The address written into SDP. Default: `sip.public_address`, else the local address of the route to the peer.
+    pub public_address: Option<IpAddr>,
+    /// Threads that mix audio. 0: one per two cores, at least one.
+    pub threads: u16,
+}
+
+/// What the operator decided about invitations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Invite {
+    /// How many invited bots a conference holds: 1, or 0 to refuse every invited bot.
+    pub invited_bots_max: u8,
+    /// Refuses several invitees in one request where the group call has no `chatInfo`, as Graph documents it.
+    pub strict_chat_info: bool,
+    /// Whether an invite of which only some joined ends `completed`. Off: it ends `failed`.
+    pub partial_is_success: bool,
+}
+
+/// Notifications to applications.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Notify {
+    /// The issuer of the tokens that notifications carry. Existing bots accept `https://api.botframework.com` and
+    /// `https://graph.microsoft.com`.
+    pub issuer: String,
+    /// How long a webhook may take to answer.
+    pub timeout: Span,
+    /// How long a notification is tried again, counted from its creation. After that it becomes a dead letter.
+    pub retry_for: Span,
+    /// The longest pause between two tries. Pauses grow 1 s, 2 s, 4 s … up to this, each varied at random.
+    pub backoff_max: Span,
+    /// A file of certificates (PEM) to trust for webhooks, next to the system's and our own authority.
+    pub trust: Option<PathBuf>,
+    /// How many notifications are under way at once to one host and port. A slow bot holds up itself, not others.
+    pub concurrency: u16,
+}
+
+/// Online meetings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Meetings {
+    /// The join URL of a meeting; `{base}`, `{thread}` (percent-encoded), `{tenant}`, `{organizer}` and `{id}` are
+    /// filled in. Some bots insist on the form `https://teams.microsoft.com/l/meetup-join/{thread}/0?…`.
+    pub join_url: String,
+}
+
+/// Bounds that keep a busy server answering.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// HTTP connections at once; further ones wait to be accepted.
+    pub http_connections: u32,
+    /// How long a stopping server waits for calls to end and notifications to be delivered.
+    pub drain: Span,
+}
+
+/// What the server says about itself on standard error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `text` for people, `json` for machines.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`, or per module as in `info,switch=debug`.
+    pub level: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Config {
+    /// The start of every URL the server hands out, without a trailing slash; `https` is where HTTPS is bound.
+    pub fn base_url(&self, https: SocketAddr) -> String {
+        match &self.http.base_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("https://localhost:{}", https.port()),
+        }
+    }
+
+    /// How many threads mix audio.
+    pub fn media_threads(&self) -> usize {
+        match self.rtp.threads {
+            0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1)),
+            threads => threads.into(),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("./convoke-data"),
+            dev: false,
+            http: Http::default(),
+            sip: Sip::default(),
+            rtp: Rtp::default(),
+            invite: Invite::default(),
+            notify: Notify::default(),
+            meetings: Meetings::default(),
+            limits: Limits::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: everywhere(8443),
+            plain_listen: (Ipv4Addr::LOCALHOST, 8080).into(),
+            base_url: None,
+            names: Vec::new(),
+            certificate: None,
+            key: None,
+            header_timeout: Span(Duration::from_secs(30)),
+        }
+    }
+}
+
+impl Default for Sip {
+    fn default() -> Self {
+        Self {
+            udp_listen: everywhere(5060),
+            tcp_listen: everywhere(5060),
+            public_address: None,
+            trace: false,
+            expiry_min: Span(Duration::from_mins(1)),
+            expiry_max: Span(Duration::from_hours(1)),
+        }
+    }
+}
+
+impl Default for Rtp {
+    fn default() -> Self {
+        Self { ports: PortRange { first: 20_000, last: 29_999 }, public_address: None, threads: 0 }
+    }
+}
+
+impl Default for Invite {
+    fn default() -> Self {
+        Self { invited_bots_max: 1, strict_chat_info: false, partial_is_success: true }
+    }
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        Self {
+            issuer: "https://api.botframework.com".to_owned(),
+            timeout: Span(Duration::from_secs(10)),
+            retry_for: Span(Duration::from_mins(10)),
+            backoff_max: Span(Duration::from_secs(30)),
+            trust: None,
+            concurrency: 32,
+        }
+    }
+}
+
+impl Default for Meetings {
+    fn default() -> Self {
+        Self { join_url: "{base}/l/meetup-join/{thread}/0".to_owned() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { http_connections: 4096, drain: Span(Duration::from_secs(10)) }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+fn everywhere(port: u16) -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, port).into()
+}
