@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 pub use vocabulary::{
-    AgentConfig, Binding, Branch, Caller, ConnectId, Counters, Credentials, Dial, Direction, EndReason, FailedBecause,
-    Flow, HangUpCause, Hint, Incoming, IncomingPolicy, Input, LegKey, Lookup, Nobody, Order, Output, QueryId, Register,
-    RegistrarConfig, Report, Snapshot, Tone, Transport, UnboundBecause, Users,
+    AgentConfig, Algorithm, Binding, Branch, Caller, CancelDerived, ConnectId, Counters, Credentials, Dial, Direction,
+    EndReason, FailedBecause, Flow, HangUpCause, Hint, Incoming, IncomingPolicy, Input, LegKey, Lookup, Nobody, Order,
+    Output, QueryId, Register, RegistrarConfig, Report, Snapshot, Tone, Transport, UnboundBecause, Users,
 };
 
 /// Most branches of one leg that ring at once.

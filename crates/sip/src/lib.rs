@@ -3,5 +3,8 @@
 //! [`message`] reads and prints messages, [`sdp`] negotiates audio, [`digest`] authenticates, [`registrar`] knows where
 //! people can be reached. Nothing here owns a socket, a clock or a random number.
 
+pub mod agent;
+pub mod invite;
 pub mod message;
 pub mod sdp;
+pub mod transaction;

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::digest::Algorithm;
 use crate::message::Uri;
 
 /// One way in and out of this process: a listening UDP socket, a TCP listener or one TCP connection.
@@ -109,9 +108,9 @@ impl Default for RegistrarConfig {
     fn default() -> Self {
         Self {
             realm: "convoke".to_owned(),
-            expires_min: Duration::from_secs(60),
-            expires_max: Duration::from_secs(3600),
-            expires_default: Duration::from_secs(600),
+            expires_min: Duration::from_mins(1),
+            expires_max: Duration::from_hours(1),
+            expires_default: Duration::from_mins(10),
             contacts_max: 10,
         }
     }
@@ -166,11 +165,11 @@ impl AgentConfig {
             seed,
             t1: Duration::from_millis(500),
             failover_after: Duration::from_secs(4),
-            incoming_ring_for: Duration::from_secs(180),
+            incoming_ring_for: Duration::from_mins(3),
             transactions_max: 50_000,
             legs_max: 20_000,
             streams_max: 10_000,
-            stream_idle: Duration::from_secs(600),
+            stream_idle: Duration::from_mins(10),
             trace: false,
         }
     }
@@ -184,6 +183,13 @@ impl fmt::Debug for AgentConfig {
             .field("registrar", &self.registrar)
             .finish_non_exhaustive()
     }
+}
+
+/// A hash of digest authentication (RFC 8760).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    Md5,
+    Sha256,
 }
 
 /// Whose secret is it? A pure look-up in data that the shell keeps up to date.
@@ -275,7 +281,7 @@ pub enum Order {
     HangUpSnapshot { leg: LegKey, snapshot: Snapshot, cause: HangUpCause },
     /// End an INVITE of an earlier process of this node that nobody answered: CANCEL is derived again from the leg
     /// and the node's secret. Not reported; a 2xx that comes after all is acknowledged and ended.
-    CancelDerived { leg: LegKey, caller: Caller, branches: Vec<Branch>, cause: HangUpCause },
+    CancelDerived(Box<CancelDerived>),
     /// Offer a changed session to the peer. One is under way at a time; a second one waits for the first, and a
     /// third replaces the second.
     Reinvite { leg: LegKey, offer: Vec<u8> },
@@ -319,6 +325,16 @@ pub struct Dial {
     pub credentials: Option<Credentials>,
     /// Header fields to add to each INVITE, name and value.
     pub extra_headers: Vec<(String, String)>,
+}
+
+/// [`Order::CancelDerived`], with what the [`Dial`] of the earlier process said.
+#[derive(Clone, Debug)]
+pub struct CancelDerived {
+    pub leg: LegKey,
+    pub caller: Caller,
+    /// All branches of the leg, in the same order.
+    pub branches: Vec<Branch>,
+    pub cause: HangUpCause,
 }
 
 /// One device, or one chain of targets that stand in for each other, that rings.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::message::{Refresher, SessionExpires};
+
 /// The shortest session interval we accept (RFC 4028 §4).
 pub const MIN_SE: Duration = Duration::from_secs(90);
 
@@ -11,58 +13,15 @@ pub const GLARE_MAX: u8 = 4;
 /// How long the user of the agent has for the answer to an offer of the peer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Who refreshes a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refresher {
-    Uac,
-    Uas,
-}
-
-/// The value of a Session-Expires header (RFC 4028 §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionExpires {
-    pub interval: Duration,
-    pub refresher: Option<Refresher>,
-}
-
-impl SessionExpires {
-    /// Reads `1800;refresher=uac`.
-    pub fn parse(value: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(value).ok()?;
-        let mut parts = text.split(';').map(str::trim);
-        let seconds: u32 = parts.next()?.parse().ok()?;
-        let refresher = parts.find_map(|part| {
-            let (name, value) = part.split_once('=')?;
-            name.trim().eq_ignore_ascii_case("refresher").then(|| value.trim().to_ascii_lowercase())
-        });
-        let refresher = match refresher.as_deref() {
-            Some("uac") => Some(Refresher::Uac),
-            Some("uas") => Some(Refresher::Uas),
-            Some(_) | None => None,
-        };
-        Some(Self { interval: Duration::from_secs(seconds.into()), refresher })
-    }
-
-    /// The header's value.
-    pub fn print(&self) -> String {
-        let seconds = self.interval.as_secs();
-        match self.refresher {
-            Some(Refresher::Uac) => format!("{seconds};refresher=uac"),
-            Some(Refresher::Uas) => format!("{seconds};refresher=uas"),
-            None => seconds.to_string(),
-        }
-    }
-
-    /// What we answer as the called side (RFC 4028 §9): the peer's interval, and the refresher it wishes. A peer that
-    /// does not know session timers cannot refresh, so we do.
-    pub fn answer(self, peer_supports_timer: bool) -> Self {
-        let refresher = match self.refresher {
-            Some(wished) if peer_supports_timer => wished,
-            None if peer_supports_timer => Refresher::Uac,
-            Some(_) | None => Refresher::Uas,
-        };
-        Self { refresher: Some(refresher), ..self }
-    }
+/// What we answer as the called side (RFC 4028 §9): the peer's interval, and the refresher it wishes. A peer that
+/// does not know session timers cannot refresh, so we do.
+pub fn agree(asked: SessionExpires, peer_supports_timer: bool) -> SessionExpires {
+    let refresher = match asked.refresher {
+        Some(wished) if peer_supports_timer => wished,
+        None if peer_supports_timer => Refresher::Uac,
+        Some(_) | None => Refresher::Uas,
+    };
+    SessionExpires { refresher: Some(refresher), ..asked }
 }
 
 /// A running session timer.
@@ -91,7 +50,7 @@ impl SessionTimer {
 
     /// When the session is ended without a refresh.
     pub fn ends_at(&self) -> Instant {
-        self.since + self.interval - (self.interval / 3).min(Duration::from_secs(32))
+        self.since + self.interval.saturating_sub((self.interval / 3).min(Duration::from_secs(32)))
     }
 }
 
@@ -220,7 +179,7 @@ impl Offers {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Admission, GLARE_MAX, Local, Offers, Refresher, SessionExpires, SessionTimer};
+    use super::{Admission, GLARE_MAX, Local, Offers, Refresher, SessionExpires, SessionTimer, agree};
 
     fn start() -> Instant {
         #[expect(clippy::disallowed_methods, reason = "any instant will do as the start of a turned clock")]
@@ -229,21 +188,18 @@ mod tests {
 
     #[test]
     fn rfc4028_9_the_refresher_is_the_peers_wish_or_we() {
-        let read = |text: &str| SessionExpires::parse(text.as_bytes());
-        let asked = read("1800; refresher=UAS").unwrap();
-        assert_eq!(asked.answer(true).print(), "1800;refresher=uas");
-        assert_eq!(read("1800;refresher=uac").unwrap().answer(false).refresher, Some(Refresher::Uas));
-        assert_eq!(read("90").unwrap().answer(true).print(), "90;refresher=uac");
-        assert_eq!(read("soon"), None);
-        assert_eq!(read("99999999999"), None);
+        let asked = |refresher| SessionExpires { seconds: 1800, refresher };
+        assert_eq!(agree(asked(Some(Refresher::Uas)), true).refresher, Some(Refresher::Uas));
+        assert_eq!(agree(asked(Some(Refresher::Uac)), false).refresher, Some(Refresher::Uas));
+        assert_eq!(agree(asked(None), true).refresher, Some(Refresher::Uac));
     }
 
     #[test]
     fn rfc4028_10_a_session_is_refreshed_at_half_and_ended_before_its_end() {
         let now = start();
         let at = |seconds| now + Duration::from_secs(seconds);
-        assert_eq!(SessionTimer::starting(now, Duration::from_secs(1800), true).due_at(), at(900));
-        assert_eq!(SessionTimer::starting(now, Duration::from_secs(1800), false).due_at(), at(1768));
+        assert_eq!(SessionTimer::starting(now, Duration::from_mins(30), true).due_at(), at(900));
+        assert_eq!(SessionTimer::starting(now, Duration::from_mins(30), false).due_at(), at(1768));
         assert_eq!(SessionTimer::starting(now, Duration::from_secs(90), false).due_at(), at(60));
     }
 

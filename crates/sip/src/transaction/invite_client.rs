@@ -145,9 +145,8 @@ mod tests {
 
     /// Plays `(at, response or time)` and compares the steps.
     fn check(reliable: bool, script: &[(u64, u16, Step)]) {
-        let start = std::time::Instant::now;
         #[expect(clippy::disallowed_methods, reason = "any instant will do as the start of a turned clock")]
-        let start = start();
+        let start = std::time::Instant::now();
         let mut machine = InviteClient::new(start, reliable, Timing::default());
         for (index, &(at, status, ref expected)) in script.iter().enumerate() {
             let now = start + ms(at);

@@ -1,0 +1,677 @@
+//! Requests we send: from the hop through look-up, connection and transaction to the one who asked for them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::network::{ADDRESSES_MAX, Destinations, Hop, Reach, Way};
+use super::vocabulary::{ConnectId, Credentials, HangUpCause, LegKey, Output, QueryId, Transport};
+use super::{Agent, Due};
+use crate::message::{CSeq, HeaderName, Method, NameAddr, Reason, Request, Response, TransportName, Uri, Via};
+use crate::transaction::{Client, ClientStep, InviteClient, InviteClientStep};
+
+/// Names a client transaction within the agent.
+pub(super) type ClientKey = u64;
+
+/// Most answers of different peers to one INVITE that are remembered.
+const FORKS_MAX: usize = 16;
+
+/// Who asked for a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The INVITE of one attempt of a leg that is being dialled.
+    Attempt { leg: LegKey, attempt: usize },
+    /// The INVITE that made the leg's dialog: repeated 2xx are acknowledged again.
+    Won { leg: LegKey },
+    /// An INVITE nobody waits for: a 2xx is acknowledged and ended at once.
+    Adrift,
+    /// A re-INVITE, or an UPDATE, within the leg's dialog.
+    Within { leg: LegKey },
+    /// The ACK of a 2xx within the leg's dialog.
+    Ack { leg: LegKey },
+    /// The ACK of a 2xx to an INVITE that is adrift.
+    AckAdrift { invite: ClientKey, to_tag: String },
+    Registration { key: u64 },
+    Ping { key: u64 },
+    /// BYE and CANCEL: whatever becomes of them, nobody is told.
+    Nobody,
+}
+
+/// Why a request came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// Not a word within the transaction's time.
+    Silent,
+    /// No address, no connection.
+    Unreachable,
+}
+
+/// Whether an INVITE is to be cancelled (RFC 3261 §9.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Cancelling {
+    No,
+    /// As soon as something provisional is heard.
+    Wanted(HangUpCause),
+    Sent,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Resolving(QueryId),
+    Connecting(ConnectId),
+    Invite(InviteClient),
+    Plain(Client),
+}
+
+/// One request under way.
+#[derive(Debug)]
+pub(super) struct ClientTransaction {
+    pub(super) owner: Owner,
+    pub(super) request: Request,
+    pub(super) hop: Hop,
+    stage: Stage,
+    /// Fixed by the caller, or made when it is sent.
+    branch: Option<String>,
+    /// Set as our Contact when the way is known.
+    contact_user: Option<String>,
+    pub(super) addresses: VecDeque<(Transport, SocketAddr)>,
+    pub(super) way: Option<Way>,
+    bytes: Vec<u8>,
+    /// The ACK of each 2xx, by To tag.
+    acks: BTreeMap<String, Vec<u8>>,
+    cancelling: Cancelling,
+    abandon_at: Option<Instant>,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) challenges: u8,
+}
+
+/// A request to be sent.
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) request: Request,
+    pub(super) hop: Hop,
+    pub(super) owner: Owner,
+    pub(super) branch: Option<String>,
+    pub(super) contact_user: Option<String>,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) challenges: u8,
+    /// Addresses that are known already, in place of asking for the hop's.
+    pub(super) addresses: Option<VecDeque<(Transport, SocketAddr)>>,
+}
+
+impl Sending {
+    pub(super) fn new(request: Request, hop: Hop, owner: Owner) -> Self {
+        Self {
+            request,
+            hop,
+            owner,
+            branch: None,
+            contact_user: None,
+            credentials: None,
+            challenges: 0,
+            addresses: None,
+        }
+    }
+}
+
+impl Agent {
+    /// Begins to send a request. Its outcome reaches the owner, perhaps before this returns.
+    pub(super) fn send(&mut self, sending: Sending) -> ClientKey {
+        self.last_client += 1;
+        let key = self.last_client;
+        let mut addresses = sending.addresses.unwrap_or_default();
+        let mut stage = Stage::Connecting(ConnectId(0));
+        if addresses.is_empty() {
+            match self.network.destinations(&sending.hop) {
+                Destinations::Known(known) => addresses = known,
+                Destinations::Ask { host, port, transport } => {
+                    let (query, until) = self.network.query(self.now);
+                    self.alarms.set(Due::Query(query), Some(until));
+                    self.outputs.push_back(Output::Resolve { query, host, port, transport });
+                    stage = Stage::Resolving(query);
+                }
+                Destinations::Nowhere => {}
+            }
+        }
+        let is_resolving = matches!(stage, Stage::Resolving(_));
+        let transaction = ClientTransaction {
+            owner: sending.owner,
+            request: sending.request,
+            hop: sending.hop,
+            stage,
+            branch: sending.branch,
+            contact_user: sending.contact_user,
+            addresses,
+            way: None,
+            bytes: Vec::new(),
+            acks: BTreeMap::new(),
+            cancelling: Cancelling::No,
+            abandon_at: None,
+            credentials: sending.credentials,
+            challenges: sending.challenges,
+        };
+        if let Stage::Resolving(query) = transaction.stage {
+            self.waiting_queries.insert(query, key);
+        }
+        self.clients.insert(key, transaction);
+        if !is_resolving {
+            self.unsent.push_back(key);
+        }
+        key
+    }
+
+    /// Sends what waits for its first step; called once at the end of each input, so that the owner of a request
+    /// knows its key before its outcome.
+    pub(super) fn send_waiting(&mut self) {
+        while let Some(key) = self.unsent.pop_front() {
+            self.try_next_address(key);
+        }
+    }
+
+    /// Sends to the next address there is, or gives up.
+    fn try_next_address(&mut self, key: ClientKey) {
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        let Some(address) = transaction.addresses.pop_front() else {
+            self.lose(key, Lost::Unreachable);
+            return;
+        };
+        let preferred = transaction.hop.hint.and_then(|hint| hint.flow);
+        match self.network.reach(self.now, address, preferred, transaction.hop.advertised) {
+            Reach::Now(way) => self.run(key, way),
+            Reach::Soon(connect) => {
+                transaction.stage = Stage::Connecting(connect);
+                self.waiting_connects.entry(connect).or_default().push(key);
+                if let Some((transport, destination, until)) = self.network.ask_connect(connect) {
+                    self.alarms.set(Due::Connect(connect), Some(until));
+                    self.outputs.push_back(Output::Connect { connect, transport, destination });
+                }
+            }
+            Reach::Never => self.try_next_address(key),
+        }
+    }
+
+    /// The way is known: completes the request, sends it and starts its transaction.
+    fn run(&mut self, key: ClientKey, way: Way) {
+        let fresh = self.naming.via_branch();
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        let branch = transaction.branch.take().unwrap_or(fresh);
+        let request = &mut transaction.request;
+        let name = TransportName::parse(way.transport.via_name());
+        let via = Via::new(name, way.advertised.ip(), Some(way.advertised.port()), &branch);
+        request.headers.remove(HeaderName::Via);
+        request.headers.push_front(HeaderName::Via, via);
+        if let Some(user) = &transaction.contact_user {
+            request.headers.set(HeaderName::Contact, NameAddr::new(contact(Some(user), way.transport, way.advertised)));
+        }
+        request.headers.set(HeaderName::UserAgent, self.config.user_agent.as_str());
+        transaction.bytes = request.to_bytes();
+        transaction.way = Some(way);
+        let method = request.method.clone();
+        let bytes = transaction.bytes.clone();
+        let reliable = way.transport.is_reliable();
+        transaction.stage = match method {
+            Method::Invite => Stage::Invite(InviteClient::new(self.now, reliable, self.timing)),
+            Method::Ack | Method::Bye | Method::Cancel | Method::Register | Method::Options | Method::Prack
+            | Method::Subscribe | Method::Notify | Method::Refer | Method::Info | Method::Update | Method::Message
+            | Method::Publish | Method::Other(_) => Stage::Plain(Client::new(self.now, reliable, self.timing)),
+        };
+        self.counters.requests_sent += 1;
+        self.transmit(way, bytes);
+        if method == Method::Ack {
+            self.acknowledged(key);
+            return;
+        }
+        self.client_index.insert((branch, method), key);
+        self.watch_client(key);
+    }
+
+    /// An ACK is on its way: it is remembered for repeated 2xx and needs no transaction.
+    fn acknowledged(&mut self, key: ClientKey) {
+        let Some(transaction) = self.clients.remove(&key) else { return };
+        let Some(way) = transaction.way else { return };
+        match transaction.owner {
+            Owner::Ack { leg } => self.ack_was_sent(leg, way, transaction.bytes),
+            Owner::AckAdrift { invite, to_tag } => {
+                if let Some(invite) = self.clients.get_mut(&invite)
+                    && invite.acks.len() < FORKS_MAX
+                {
+                    invite.acks.insert(to_tag, transaction.bytes);
+                }
+            }
+            Owner::Attempt { .. }
+            | Owner::Won { .. }
+            | Owner::Adrift
+            | Owner::Within { .. }
+            | Owner::Registration { .. }
+            | Owner::Ping { .. }
+            | Owner::Nobody => {}
+        }
+    }
+
+    pub(super) fn resolved(&mut self, query: QueryId, addresses: &[SocketAddr]) {
+        self.network.answered(query);
+        self.alarms.set(Due::Query(query), None);
+        let Some(key) = self.waiting_queries.remove(&query) else { return };
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        let transport = transaction.hop.uri.transport_param().and_then(|name| Transport::from_name(&name));
+        let transport = transport.unwrap_or(Transport::Udp);
+        transaction.addresses = addresses.iter().take(ADDRESSES_MAX).map(|&address| (transport, address)).collect();
+        self.unsent.push_back(key);
+    }
+
+    /// A connection stands, or with `false` does not: those who wait for it go on.
+    pub(super) fn connect_ended(&mut self, connect: ConnectId, stands: bool) {
+        if !self.network.connected(connect) {
+            return;
+        }
+        self.alarms.set(Due::Connect(connect), None);
+        for key in self.waiting_connects.remove(&connect).unwrap_or_default() {
+            let Some(transaction) = self.clients.get_mut(&key) else { continue };
+            if stands && let Some(address) = self.connected_to {
+                transaction.addresses.push_front(address);
+            }
+            self.unsent.push_back(key);
+        }
+    }
+
+    /// A connection has gone: what was sent over it without a word in return is lost.
+    pub(super) fn client_flow_closed(&mut self, flow: super::Flow) {
+        let silent = |transaction: &ClientTransaction| {
+            transaction.way.is_some_and(|way| way.flow == flow)
+                && match &transaction.stage {
+                    Stage::Invite(machine) => machine.is_silent(),
+                    Stage::Plain(machine) => machine.is_pending(),
+                    Stage::Resolving(_) | Stage::Connecting(_) => false,
+                }
+        };
+        let lost: Vec<_> = self.clients.iter().filter(|(_, one)| silent(one)).map(|(&key, _)| key).collect();
+        for key in lost {
+            self.lose_or_try_on(key, Lost::Unreachable);
+        }
+    }
+
+    /// A response arrived.
+    pub(super) fn receive_response(&mut self, response: Response, source: SocketAddr, flow: super::Flow) {
+        self.counters.responses_received += 1;
+        let (Ok(via), Ok(cseq)) = (response.headers.top_via(), response.headers.cseq()) else { return };
+        let key = via.branch().and_then(|branch| self.client_index.get(&(branch.to_owned(), cseq.method.clone())));
+        let Some(&key) = key else {
+            self.receive_stray(&response, source, flow);
+            return;
+        };
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        let status = response.status;
+        match &mut transaction.stage {
+            Stage::Invite(machine) => match machine.received(self.now, status) {
+                InviteClientStep::Provisional => {
+                    self.cancel_if_wanted(key);
+                    self.tell_provisional(key, &response);
+                }
+                InviteClientStep::Success => self.tell_success(key, response, source),
+                InviteClientStep::Failure => {
+                    self.acknowledge_failure(key, &response);
+                    self.tell_final(key, response, source);
+                }
+                InviteClientStep::Acknowledge => self.acknowledge_failure(key, &response),
+                InviteClientStep::Nothing
+                | InviteClientStep::Resend
+                | InviteClientStep::TimedOut
+                | InviteClientStep::Terminated => {}
+            },
+            Stage::Plain(machine) => {
+                if machine.received(self.now, status) == ClientStep::Final {
+                    self.tell_final(key, response, source);
+                }
+            }
+            Stage::Resolving(_) | Stage::Connecting(_) => {}
+        }
+        self.watch_client(key);
+    }
+
+    fn tell_provisional(&mut self, key: ClientKey, response: &Response) {
+        let Some(transaction) = self.clients.get(&key) else { return };
+        if let Owner::Attempt { leg, attempt } = transaction.owner {
+            self.attempt_progresses(leg, attempt, response);
+        }
+    }
+
+    fn tell_success(&mut self, key: ClientKey, response: Response, source: SocketAddr) {
+        let Some(transaction) = self.clients.get(&key) else { return };
+        match transaction.owner.clone() {
+            Owner::Attempt { leg, attempt } => self.attempt_answered(key, leg, attempt, &response, source),
+            Owner::Won { leg } => self.success_repeated(key, leg, &response),
+            Owner::Within { leg } => self.within_answered(key, leg, response),
+            Owner::Adrift
+            | Owner::Ack { .. }
+            | Owner::AckAdrift { .. }
+            | Owner::Registration { .. }
+            | Owner::Ping { .. }
+            | Owner::Nobody => self.end_unwanted(key, &response),
+        }
+    }
+
+    fn tell_final(&mut self, key: ClientKey, response: Response, source: SocketAddr) {
+        if matches!(response.status, 401 | 407) && self.answer_challenge(key, &response) {
+            return;
+        }
+        let Some(transaction) = self.clients.get(&key) else { return };
+        match transaction.owner.clone() {
+            Owner::Attempt { leg, attempt } => self.attempt_refused(leg, attempt, &response),
+            Owner::Within { leg } => self.within_answered(key, leg, response),
+            Owner::Registration { key } => self.registration_answered(key, &response, source),
+            Owner::Ping { key } => self.ping_ended(key, true),
+            Owner::Won { .. } | Owner::Adrift | Owner::Ack { .. } | Owner::AckAdrift { .. } | Owner::Nobody => {}
+        }
+    }
+
+    /// Goes on to the next address of the hop, or tells the owner.
+    fn lose_or_try_on(&mut self, key: ClientKey, lost: Lost) {
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        let is_wanted = transaction.cancelling == Cancelling::No && transaction.owner != Owner::Adrift;
+        if is_wanted && !transaction.addresses.is_empty() {
+            self.unindex(key);
+            self.unsent.push_back(key);
+        } else {
+            self.lose(key, lost);
+        }
+    }
+
+    fn lose(&mut self, key: ClientKey, lost: Lost) {
+        self.unindex(key);
+        let Some(transaction) = self.clients.remove(&key) else { return };
+        match transaction.owner {
+            Owner::Attempt { leg, attempt } => self.attempt_lost(leg, attempt, lost),
+            Owner::Within { leg } | Owner::Ack { leg } => self.within_lost(leg, &transaction.request.method),
+            Owner::Registration { key } => self.registration_lost(key, lost),
+            Owner::Ping { key } => self.ping_ended(key, false),
+            Owner::Won { .. } | Owner::Adrift | Owner::AckAdrift { .. } | Owner::Nobody => {}
+        }
+    }
+
+    /// Time for one transaction.
+    pub(super) fn client_time(&mut self, key: ClientKey) {
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        if transaction.abandon_at.is_some_and(|at| at <= self.now) {
+            self.lose(key, Lost::Silent);
+            return;
+        }
+        enum Step {
+            Nothing,
+            Resend,
+            TimedOut,
+            Terminated,
+        }
+        let step = match &mut transaction.stage {
+            Stage::Invite(machine) => match machine.time(self.now) {
+                InviteClientStep::Resend => Step::Resend,
+                InviteClientStep::TimedOut => Step::TimedOut,
+                InviteClientStep::Terminated => Step::Terminated,
+                InviteClientStep::Nothing
+                | InviteClientStep::Provisional
+                | InviteClientStep::Success
+                | InviteClientStep::Failure
+                | InviteClientStep::Acknowledge => Step::Nothing,
+            },
+            Stage::Plain(machine) => match machine.time(self.now) {
+                ClientStep::Resend => Step::Resend,
+                ClientStep::TimedOut => Step::TimedOut,
+                ClientStep::Terminated => Step::Terminated,
+                ClientStep::Nothing | ClientStep::Provisional | ClientStep::Final => Step::Nothing,
+            },
+            Stage::Resolving(_) | Stage::Connecting(_) => Step::Nothing,
+        };
+        match step {
+            Step::Nothing => {}
+            Step::Resend => {
+                if let Some(way) = transaction.way {
+                    let bytes = transaction.bytes.clone();
+                    self.counters.retransmissions_sent += 1;
+                    self.transmit(way, bytes);
+                }
+            }
+            Step::TimedOut => {
+                self.lose_or_try_on(key, Lost::Silent);
+                return;
+            }
+            Step::Terminated => {
+                self.drop_client(key);
+                return;
+            }
+        }
+        self.watch_client(key);
+    }
+
+    fn watch_client(&mut self, key: ClientKey) {
+        let Some(transaction) = self.clients.get(&key) else { return };
+        let machine = match &transaction.stage {
+            Stage::Invite(machine) => machine.deadline(),
+            Stage::Plain(machine) => machine.deadline(),
+            Stage::Resolving(_) | Stage::Connecting(_) => None,
+        };
+        let deadline = machine.into_iter().chain(transaction.abandon_at).min();
+        self.alarms.set(Due::Client(key), deadline);
+    }
+
+    fn drop_client(&mut self, key: ClientKey) {
+        self.unindex(key);
+        self.clients.remove(&key);
+    }
+
+    fn unindex(&mut self, key: ClientKey) {
+        self.alarms.set(Due::Client(key), None);
+        let Some(transaction) = self.clients.get(&key) else { return };
+        let branch = transaction.request.headers.top_via().ok();
+        let branch = branch.as_ref().and_then(Via::branch);
+        if let Some(branch) = branch {
+            self.client_index.remove(&(branch.to_owned(), transaction.request.method.clone()));
+        }
+    }
+
+    /// The ACK of a failure belongs to the transaction (RFC 3261 §17.1.1.3).
+    fn acknowledge_failure(&mut self, key: ClientKey, response: &Response) {
+        let Some(transaction) = self.clients.get(&key) else { return };
+        let Some(way) = transaction.way else { return };
+        let ack = with_same_branch(&transaction.request, Method::Ack, response.headers.get(HeaderName::To));
+        self.transmit(way, ack.to_bytes());
+    }
+
+    /// Nobody waits for this INVITE any longer: it is cancelled as soon as that may be done, and a 2xx that comes
+    /// after all is acknowledged and ended.
+    pub(super) fn cast_adrift(&mut self, key: ClientKey, cause: &HangUpCause) {
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        transaction.owner = Owner::Adrift;
+        match &transaction.stage {
+            Stage::Resolving(_) | Stage::Connecting(_) => self.drop_client(key),
+            Stage::Invite(machine) if machine.is_pending() => {
+                if transaction.cancelling == Cancelling::No {
+                    transaction.cancelling = Cancelling::Wanted(cause.clone());
+                }
+                self.cancel_if_wanted(key);
+            }
+            Stage::Invite(_) | Stage::Plain(_) => {}
+        }
+    }
+
+    fn cancel_if_wanted(&mut self, key: ClientKey) {
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        let is_proceeding = matches!(&transaction.stage, Stage::Invite(machine) if machine.is_proceeding());
+        let (Cancelling::Wanted(cause), true, Some(way)) = (&transaction.cancelling, is_proceeding, transaction.way)
+        else {
+            return;
+        };
+        let mut cancel = with_same_branch(&transaction.request, Method::Cancel, None);
+        add_reason(&mut cancel, cause);
+        transaction.cancelling = Cancelling::Sent;
+        // RFC 3261 §9.1: a peer that never answers the INVITE after CANCEL is given up after 64 × T1.
+        transaction.abandon_at = Some(self.now + self.timing.give_up());
+        let branch = cancel.headers.top_via().ok().and_then(|via| via.branch().map(str::to_owned));
+        let hop = transaction.hop.clone();
+        self.watch_client(key);
+        self.send_cancel(cancel, hop, way, branch);
+    }
+
+    /// Sends a CANCEL the way its INVITE went.
+    pub(super) fn send_cancel(&mut self, cancel: Request, hop: Hop, way: Way, branch: Option<String>) {
+        self.last_client += 1;
+        let key = self.last_client;
+        let transaction = ClientTransaction {
+            owner: Owner::Nobody,
+            request: cancel,
+            hop,
+            stage: Stage::Connecting(ConnectId(0)),
+            branch,
+            contact_user: None,
+            addresses: VecDeque::new(),
+            way: None,
+            bytes: Vec::new(),
+            acks: BTreeMap::new(),
+            cancelling: Cancelling::No,
+            abandon_at: None,
+            credentials: None,
+            challenges: 0,
+        };
+        self.clients.insert(key, transaction);
+        self.run(key, way);
+    }
+
+    /// A 2xx that nobody waits for: ACK and BYE, and the same ACK for each repetition.
+    pub(super) fn end_unwanted(&mut self, key: ClientKey, response: &Response) {
+        let Some(transaction) = self.clients.get(&key) else { return };
+        let to_tag = response.headers.to().ok().and_then(|to| to.tag().map(str::to_owned)).unwrap_or_default();
+        if let Some(ack) = transaction.acks.get(&to_tag) {
+            if let (false, Some(way)) = (ack.is_empty(), transaction.way) {
+                let ack = ack.clone();
+                self.transmit(way, ack);
+            }
+            return;
+        }
+        if transaction.acks.len() >= FORKS_MAX {
+            return;
+        }
+        let Ok(mut dialog) = crate::dialog::Dialog::of_caller(&transaction.request, response) else { return };
+        dialog.heard_from = transaction.way.filter(|_| dialog.routes.is_empty()).map(Way::hint);
+        dialog.advertised = transaction.hop.advertised;
+        let credentials = transaction.credentials.clone();
+        if let Some(transaction) = self.clients.get_mut(&key) {
+            transaction.acks.insert(to_tag.clone(), Vec::new());
+        }
+        self.acknowledge_and_end(dialog, Owner::AckAdrift { invite: key, to_tag }, credentials);
+    }
+
+    /// ACK and BYE for a dialog nobody wants.
+    pub(super) fn acknowledge_and_end(
+        &mut self,
+        mut dialog: crate::dialog::Dialog,
+        ack_owner: Owner,
+        credentials: Option<Credentials>,
+    ) {
+        let hop = Hop {
+            uri: dialog.next_hop().clone(),
+            hint: dialog.heard_from,
+            advertised: dialog.advertised,
+        };
+        let ack = dialog.ack(dialog.local_cseq);
+        self.send(Sending::new(ack, hop.clone(), ack_owner));
+        let mut bye = dialog.request(Method::Bye);
+        add_reason(&mut bye, &HangUpCause::because(200, "Call completed elsewhere"));
+        self.send(Sending { credentials, ..Sending::new(bye, hop, Owner::Nobody) });
+    }
+
+    /// A response to no request we know: perhaps to one of an earlier process of this node.
+    fn receive_stray(&mut self, response: &Response, source: SocketAddr, flow: super::Flow) {
+        self.counters.stray_received += 1;
+        let headers = &response.headers;
+        let is_invite = headers.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
+        let is_ours = headers.call_id().is_ok_and(|call_id| self.naming.is_ours(call_id));
+        if !is_invite || response.is_provisional() || headers.vias().map_or(true, |vias| vias.len() != 1) {
+            return;
+        }
+        let Some(transport) = self.network.transport(flow) else { return };
+        if response.is_success() {
+            // A 2xx outlives its transaction; the leg's dialog may still be there.
+            if self.acknowledge_again(response) || !is_ours {
+                return;
+            }
+            let Ok(mut dialog) = crate::dialog::Dialog::of_stray(response) else { return };
+            if self.dialogs.contains_key(&dialog.id) || self.is_full() {
+                return;
+            }
+            let hint = super::Hint { flow: Some(flow), transport, destination: source };
+            dialog.hear_from(hint, transport.is_reliable());
+            self.acknowledge_and_end(dialog, Owner::Nobody, None);
+        } else if is_ours && let (Ok(via), Ok(to)) = (headers.top_via(), headers.to()) {
+            // The failure is repeated until somebody acknowledges it.
+            let Some(advertised) = self.network.advertised(flow) else { return };
+            let mut ack = Request::new(Method::Ack, Uri { headers: None, ..to.uri.clone() });
+            let mut own_via = via;
+            own_via.params.remove("received");
+            own_via.params.set_flag("rport");
+            ack.headers.push(HeaderName::Via, &own_via);
+            ack.headers.push(HeaderName::MaxForwards, "70");
+            for name in [HeaderName::From, HeaderName::To, HeaderName::CallId] {
+                ack.headers.push(name.clone(), headers.get(name).unwrap_or_default());
+            }
+            if let Ok(cseq) = headers.cseq() {
+                ack.headers.push(HeaderName::CSeq, CSeq { method: Method::Ack, ..cseq });
+            }
+            self.transmit(Way { flow, transport, destination: source, advertised }, ack.to_bytes());
+        }
+    }
+
+    /// A transaction's deadline to be cut short: the owner tries elsewhere.
+    pub(super) fn invite_is_silent(&self, key: ClientKey) -> bool {
+        self.clients.get(&key).is_some_and(|transaction| match &transaction.stage {
+            Stage::Invite(machine) => machine.is_silent(),
+            Stage::Resolving(_) | Stage::Connecting(_) => true,
+            Stage::Plain(_) => false,
+        })
+    }
+}
+
+impl Way {
+    pub(super) fn hint(self) -> super::Hint {
+        super::Hint { flow: Some(self.flow), transport: self.transport, destination: self.destination }
+    }
+}
+
+/// Our Contact at an address.
+pub(super) fn contact(user: Option<&str>, transport: Transport, advertised: SocketAddr) -> Uri {
+    let uri = Uri::sip(user, advertised.ip(), Some(advertised.port()));
+    match transport {
+        Transport::Udp => uri,
+        Transport::Tcp => uri.with_param("transport", transport.uri_name()),
+    }
+}
+
+/// ACK of a failure, or CANCEL: the INVITE's own Via, Route, From, Call-ID and number (RFC 3261 §9.1, §17.1.1.3).
+pub(super) fn with_same_branch(invite: &Request, method: Method, to: Option<&[u8]>) -> Request {
+    let mut request = Request::new(method.clone(), invite.uri.clone());
+    if let Ok(via) = invite.headers.top_via() {
+        request.headers.push(HeaderName::Via, via);
+    }
+    request.headers.push(HeaderName::MaxForwards, "70");
+    for route in invite.headers.get_all(HeaderName::Route) {
+        request.headers.push(HeaderName::Route, route);
+    }
+    for name in [HeaderName::From, HeaderName::To, HeaderName::CallId] {
+        let own = invite.headers.get(name.clone()).unwrap_or_default();
+        let value = if name == HeaderName::To { to.unwrap_or(own) } else { own };
+        request.headers.push(name, value);
+    }
+    let number = invite.headers.cseq().map_or(1, |cseq| cseq.number);
+    request.headers.push(HeaderName::CSeq, CSeq { number, method });
+    request
+}
+
+/// `Reason: SIP;cause=…;text="…"` (RFC 3326).
+pub(super) fn add_reason(request: &mut Request, cause: &HangUpCause) {
+    if let Some((number, text)) = &cause.reason {
+        let text = (!text.is_empty()).then(|| text.clone().into_bytes());
+        request.headers.push(HeaderName::Reason, Reason { protocol: "SIP".to_owned(), cause: Some(*number), text });
+    }
+}
+
+/// Seconds of a Retry-After header.
+pub(super) fn retry_after(response: &Response) -> Option<Duration> {
+    response.headers.retry_after().ok().flatten().map(|seconds| Duration::from_secs(seconds.into()))
+}
