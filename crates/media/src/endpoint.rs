@@ -61,7 +61,7 @@ impl Endpoint {
     pub fn tick(&mut self, now: Instant, emit: &mut dyn FnMut(&[u8])) {
         self.port.pull(now, &mut self.heard);
         self.source.next(&mut self.spoken);
-        self.port.push(now, &self.spoken, emit);
+        self.port.push(&self.spoken, emit);
     }
 
     /// What was heard in the last tick; silence if nothing was.

@@ -49,6 +49,61 @@ impl std::fmt::Debug for Frame {
     }
 }
 
+/// How finely a leg's sound is sampled. Mixing at the talker's own rate saves two conversions a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Band {
+    /// 8 kHz: G.711.
+    Narrow,
+    /// 16 kHz: everything else.
+    Wide,
+}
+
+impl Band {
+    /// Samples in 20 ms.
+    pub const fn samples(self) -> usize {
+        match self {
+            Self::Narrow => SAMPLES / 2,
+            Self::Wide => SAMPLES,
+        }
+    }
+}
+
+/// One tick of a leg's sound at the leg's own rate.
+#[derive(Clone, Copy)]
+pub(crate) struct Pcm {
+    samples: [i16; SAMPLES],
+    band: Band,
+}
+
+impl Pcm {
+    pub(crate) const fn silent(band: Band) -> Self {
+        Self { samples: [0; SAMPLES], band }
+    }
+
+    pub(crate) fn band(&self) -> Band {
+        self.band
+    }
+
+    /// Another rate; what was in it means nothing afterwards.
+    pub(crate) fn set_band(&mut self, band: Band) {
+        self.band = band;
+    }
+
+    pub(crate) fn samples(&self) -> &[i16] {
+        &self.samples[..self.band.samples()]
+    }
+
+    pub(crate) fn samples_mut(&mut self) -> &mut [i16] {
+        &mut self.samples[..self.band.samples()]
+    }
+}
+
+impl std::fmt::Debug for Pcm {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Pcm({:?}, {:.1} dBov)", self.band, level_dbov(self.samples()))
+    }
+}
+
 /// The root mean square of some samples, in dBov.
 pub fn level_dbov(samples: &[i16]) -> f32 {
     dbov(mean_square(samples))

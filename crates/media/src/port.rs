@@ -1,211 +1,124 @@
 //! One leg's way in and out: packets to sound and sound to packets.
+//!
+//! A port is one boxed value: moved from one room to another it takes its jitter buffer, its codecs' state and its
+//! numbering along, and the peer notices nothing.
+
+mod config;
+mod inbound;
+mod outbound;
+mod report;
 
 use std::time::Instant;
 
-use crate::codec::Codec;
-use crate::dtmf::Tone;
-use crate::frame::Frame;
-use crate::limits;
+pub use config::{Direction, Format, PortConfig, PortError, ToneFormat};
+pub(crate) use outbound::TONE_PACKET_BYTES;
+pub use report::{Events, Ignored, LegStats, Received};
 
-/// A payload type and what it carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Format {
-    /// RTP payload type, 0–127.
-    pub payload_type: u8,
-    /// The codec behind it.
-    pub codec: Codec,
-}
+use crate::codec::{Codec, Encoder, Profile};
+use crate::dtmf::{Receiver, Tone};
+use crate::frame::{Band, Frame, Pcm, SAMPLES, mean_square};
+use crate::limits::{self, OPUS_PAYLOAD_BYTES_MAX, SOURCE_SILENT_MS};
+use crate::resample::{Downsampler, Upsampler};
+use crate::rtp::clock::{Clock, ntp};
+use crate::rtp::jitter::Inserted;
+use crate::rtp::packet::{HEADER_BYTES, Header, Packet, is_rtcp};
+use crate::rtp::rtcp::{self, Compound, Item, Reception};
+use inbound::{Inbound, codec_of, duration};
+use outbound::Outbound;
+use report::Meter;
 
-/// A telephone-event payload type (RFC 4733) and its clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ToneFormat {
-    /// RTP payload type, 0–127.
-    pub payload_type: u8,
-    /// Timestamp ticks a second: that of the audio beside it.
-    pub clock_rate: u32,
-}
-
-/// What offer and answer have settled for a leg (RFC 3264), from our side.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortConfig {
-    /// What we send.
-    pub send: Format,
-    /// Bits a second that we send; none is the codec's default. Only Opus has a choice.
-    pub bitrate: Option<u32>,
-    /// What the peer may send; at most [`limits::FORMATS_MAX`].
-    pub receive: Vec<Format>,
-    /// How we send keys, if the peer takes them.
-    pub tones_send: Option<ToneFormat>,
-    /// How the peer may send keys.
-    pub tones_receive: Vec<ToneFormat>,
-    /// Who may send (hold).
-    pub direction: Direction,
-    /// The canonical name in RTCP (RFC 3550 §6.5.1); at most 255 bytes are used.
-    pub cname: String,
-    /// SSRC, first sequence number and first timestamp are drawn from it.
-    pub seed: u64,
-}
-
-impl PortConfig {
-    /// One format both ways, no keys.
-    pub fn new(format: Format, seed: u64) -> Self {
-        Self {
-            send: format,
-            bitrate: None,
-            receive: vec![format],
-            tones_send: None,
-            tones_receive: Vec::new(),
-            direction: Direction::SendReceive,
-            cname: String::new(),
-            seed,
-        }
-    }
-
-    /// The same with telephone events both ways on one payload type.
-    pub fn with_tones(mut self, tones: ToneFormat) -> Self {
-        self.tones_send = Some(tones);
-        self.tones_receive = vec![tones];
-        self
-    }
-}
-
-/// Who may send, as our side sees it (RFC 3264 §6.1). A held leg is one that may not receive, send, or either.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// Both talk.
-    SendReceive,
-    /// We talk, the peer listens.
-    SendOnly,
-    /// The peer talks, we listen.
-    ReceiveOnly,
-    /// Nobody talks.
-    Inactive,
-}
-
-impl Direction {
-    /// Whether we may send.
-    pub const fn sends(self) -> bool {
-        matches!(self, Self::SendReceive | Self::SendOnly)
-    }
-
-    /// Whether the peer may send.
-    pub const fn receives(self) -> bool {
-        matches!(self, Self::SendReceive | Self::ReceiveOnly)
-    }
-}
-
-/// Why a port cannot be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PortError {
-    /// More formats than a port keeps.
-    #[error("a leg receives at most {} formats", limits::FORMATS_MAX)]
-    TooManyFormats,
-    /// The Opus library refused; it was out of memory or given a bad bit rate.
-    #[error("the Opus codec could not be set up")]
-    Opus,
-}
-
-/// What became of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// Sound, waiting to be played.
-    Audio,
-    /// A telephone event.
-    Tone,
-    /// RTCP on the RTP port (RFC 5761).
-    Control,
-    /// Counted and forgotten.
-    Ignored(Ignored),
-}
-
-/// Why a packet was ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ignored {
-    /// Not RTP, or cut short.
-    Malformed,
-    /// A payload type that was not agreed on.
-    PayloadType,
-    /// Another source while ours still speaks.
-    Source,
-    /// Too late to be played.
-    Late,
-    /// Seen before.
-    Duplicate,
-    /// The leg is on hold.
-    Held,
-}
-
-/// What a leg has told since it was last asked. Small enough to copy; made without allocation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Events {
-    /// The first packet of sound was accepted. Told once a leg.
-    pub media_up: bool,
-    tones: [Option<Tone>; limits::TONES_HEARD_MAX],
-}
-
-impl Events {
-    /// The keys pressed, in order.
-    pub fn tones(&self) -> impl Iterator<Item = Tone> + '_ {
-        self.tones.iter().flatten().copied()
-    }
-
-    /// Whether nothing happened.
-    pub fn is_empty(&self) -> bool {
-        !self.media_up && self.tones[0].is_none()
-    }
-}
-
-/// Counters and gauges of one leg.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct LegStats {
-    /// RTP packets accepted.
-    pub packets_in: u64,
-    /// RTP packets sent.
-    pub packets_out: u64,
-    /// Packets that never came (RFC 3550 §A.3).
-    pub lost: u64,
-    /// Packets that came after their time.
-    pub late: u64,
-    /// Packets that came twice.
-    pub duplicate: u64,
-    /// Packets ignored for any other reason.
-    pub ignored: u64,
-    /// Ticks invented because a packet was missing.
-    pub concealed: u64,
-    /// Interarrival jitter (RFC 3550 §6.4.1), milliseconds.
-    pub jitter_ms: f32,
-    /// How long sound waits in the jitter buffer by design, milliseconds.
-    pub delay_ms: u32,
-    /// How loud the leg speaks, dBov.
-    pub level_in_dbov: f32,
-    /// How loud what it hears is, dBov.
-    pub level_out_dbov: f32,
-    /// What the peer reported lost of ours, in 256ths, if it did.
-    pub peer_fraction_lost: Option<u8>,
-    /// Round trip by RTCP, milliseconds, if known.
-    pub round_trip_ms: Option<f32>,
-}
+/// RFC 3389: comfort noise has a payload type of its own, and phones use it unasked.
+const COMFORT_NOISE: u8 = 13;
 
 /// One leg: jitter buffer and decoders one way, encoder and packetiser the other. Owns no socket.
 #[derive(Debug)]
 pub struct Port {
     config: PortConfig,
-    stats: LegStats,
+    clock: Clock,
+    source: Option<Source>,
+    inbound: Inbound,
+    tones: Receiver,
+    outbound: Outbound,
+    encoder: Encoder,
+    meter_out: Meter,
+    up: Upsampler,
+    down: Downsampler,
+    reports: Reports,
     events: Events,
+    media_is_up: bool,
+    counted: LegStats,
+}
+
+/// Who speaks at the other end.
+#[derive(Debug)]
+struct Source {
+    ssrc: u32,
+    heard_us: i64,
+    /// It said good-bye: the next may follow at once.
+    left: bool,
+    reception: Reception,
+}
+
+/// When to report, and what the peer has reported.
+#[derive(Debug)]
+struct Reports {
+    due_us: Option<i64>,
+    random: u64,
+    packet: [u8; rtcp::PACKET_BYTES_MAX],
+    peer_fraction_lost: Option<u8>,
+    round_trip_ms: Option<f32>,
+}
+
+impl Reports {
+    /// RFC 3550 §6.2: every 5 s, or half of that at first, each time between half and one and a half of it.
+    const INTERVAL_US: i64 = 5_000_000;
+
+    fn draw(&mut self, interval_us: i64) -> i64 {
+        self.random = outbound::mix(self.random);
+        interval_us / 2 + (self.random >> 33) as i64 % interval_us
+    }
 }
 
 impl Port {
     /// Sets a leg up; all memory it will ever need is taken here.
     pub fn new(config: PortConfig) -> Result<Self, PortError> {
-        if config.receive.len() > limits::FORMATS_MAX || config.tones_receive.len() > limits::FORMATS_MAX {
-            return Err(PortError::TooManyFormats);
-        }
-        Ok(Self { config, stats: LegStats::default(), events: Events::default() })
+        check(&config)?;
+        Ok(Self {
+            clock: Clock::default(),
+            source: None,
+            inbound: Inbound::new(&config)?,
+            tones: Receiver::default(),
+            outbound: Outbound::new(&config),
+            encoder: Encoder::new(config.profile())?,
+            meter_out: Meter::default(),
+            up: Upsampler::new(),
+            down: Downsampler::new(),
+            reports: Reports {
+                due_us: None,
+                random: config.seed,
+                packet: [0; rtcp::PACKET_BYTES_MAX],
+                peer_fraction_lost: None,
+                round_trip_ms: None,
+            },
+            events: Events::default(),
+            media_is_up: false,
+            counted: LegStats::default(),
+            config,
+        })
     }
 
-    /// Takes a re-negotiated session over. Sequence numbers, SSRC and, where the formats allow, the jitter buffer stay.
+    /// Takes a re-negotiated session over. Numbering and SSRC stay, and so does the jitter buffer unless the peer may
+    /// send codecs that it could not before. The seed of the new configuration is not used. Allocates only for what changes.
     pub fn reconfigure(&mut self, config: PortConfig) -> Result<(), PortError> {
-        *self = Self { stats: self.stats, events: self.events, ..Self::new(config)? };
+        check(&config)?;
+        if config.profile() != self.config.profile() {
+            self.encoder = Encoder::new(config.profile())?;
+        }
+        if !self.inbound.serves(&config) {
+            self.inbound = self.inbound.succeeded_by(Inbound::new(&config)?);
+        }
+        self.outbound.reconfigure(&config);
+        self.config = PortConfig { seed: self.config.seed, ..config };
         Ok(())
     }
 
@@ -221,47 +134,223 @@ impl Port {
 
     /// Our synchronisation source, as RTCP and the peer know it.
     pub fn ssrc(&self) -> u32 {
-        self.config.seed as u32
+        self.outbound.ssrc
     }
 
     /// Takes one datagram. Anything may arrive here.
-    pub fn receive(&mut self, _now: Instant, packet: &[u8]) -> Received {
-        if packet.len() < 12 {
-            self.stats.ignored += 1;
+    pub fn receive(&mut self, now: Instant, datagram: &[u8]) -> Received {
+        if is_rtcp(datagram) {
+            self.receive_rtcp(now, datagram);
+            return Received::Control;
+        }
+        let now_us = self.clock_micros(now);
+        let received = match Packet::parse(datagram) {
+            Ok(packet) => self.receive_packet(now_us, &packet),
+            Err(_) => Received::Ignored(Ignored::Malformed),
+        };
+        match received {
+            Received::Audio | Received::Tone => self.counted.packets_in += 1,
+            Received::Ignored(Ignored::Late) => self.counted.late += 1,
+            Received::Ignored(Ignored::Duplicate) => self.counted.duplicate += 1,
+            Received::Ignored(_) => self.counted.ignored += 1,
+            Received::Control => {}
+        }
+        received
+    }
+
+    fn receive_packet(&mut self, now_us: i64, packet: &Packet<'_>) -> Received {
+        let payload_type = packet.header.payload_type;
+        let codec = codec_of(&self.config.receive, payload_type);
+        let is_tone = self.config.tones_receive.iter().any(|tones| tones.payload_type == payload_type);
+        if codec.is_none() && !is_tone && payload_type != COMFORT_NOISE {
+            return Received::Ignored(Ignored::PayloadType);
+        }
+        let fits = packet.payload.len() <= self.inbound.jitter.payload_bytes_max();
+        if !fits || codec.is_some_and(|codec| duration(codec, packet.payload) == 0) {
             return Received::Ignored(Ignored::Malformed);
         }
-        self.events.media_up = self.stats.packets_in == 0;
-        self.stats.packets_in += 1;
-        Received::Audio
+        let clock_rate = codec.map_or(self.inbound.jitter.clock_rate(), Codec::clock_rate);
+        if !self.is_our_source(now_us, packet.header.ssrc, clock_rate) {
+            return Received::Ignored(Ignored::Source);
+        }
+        if !self.config.direction.receives() {
+            return Received::Ignored(Ignored::Held);
+        }
+        let inserted = self.inbound.jitter.insert(now_us, &packet.header, packet.payload, codec.is_some());
+        if matches!(inserted, Inserted::Kept | Inserted::Late) {
+            self.count(now_us, &packet.header);
+        }
+        if is_tone {
+            // Events are deduplicated by their timestamp: one that is late for sound is not late.
+            return match self.tones.receive(packet.header.timestamp, packet.payload) {
+                Ok(tone) => {
+                    if let Some(tone) = tone {
+                        self.events.add_tone(tone);
+                    }
+                    Received::Tone
+                }
+                Err(_) => Received::Ignored(Ignored::Malformed),
+            };
+        }
+        match inserted {
+            Inserted::Kept => {
+                self.events.media_up |= !self.media_is_up;
+                self.media_is_up = true;
+                Received::Audio
+            }
+            Inserted::Late => Received::Ignored(Ignored::Late),
+            Inserted::Duplicate => Received::Ignored(Ignored::Duplicate),
+            Inserted::Stray => Received::Ignored(Ignored::Source),
+        }
+    }
+
+    /// Whether a packet is from whom we hear. Another may take over when ours has been silent for a while or has said
+    /// good-bye; nobody can break into a stream that flows.
+    fn is_our_source(&mut self, now_us: i64, ssrc: u32, clock_rate: u32) -> bool {
+        let clock_is_the_same = clock_rate == self.inbound.jitter.clock_rate();
+        if let Some(source) = &mut self.source {
+            if source.ssrc == ssrc && clock_is_the_same {
+                source.heard_us = now_us;
+                return true;
+            }
+            if source.ssrc != ssrc && !source.left && now_us - source.heard_us < SOURCE_SILENT_MS * 1_000 {
+                return false;
+            }
+            self.counted.lost += source.reception.lost();
+        }
+        self.source = Some(Source { ssrc, heard_us: now_us, left: false, reception: Reception::default() });
+        self.inbound.jitter.restart(clock_rate);
+        self.tones = Receiver::default();
+        true
+    }
+
+    fn count(&mut self, now_us: i64, header: &Header) {
+        let clock_rate = i64::from(self.inbound.jitter.clock_rate());
+        if let Some(source) = &mut self.source {
+            // In two steps, so that a call of years does not overflow.
+            let arrival = now_us / 1_000 * clock_rate / 1_000 + now_us % 1_000 * clock_rate / 1_000_000;
+            source.reception.count(header.sequence, header.timestamp, arrival);
+        }
     }
 
     /// Takes one datagram of the RTCP port.
-    pub fn receive_rtcp(&mut self, _now: Instant, _packet: &[u8]) {}
+    pub fn receive_rtcp(&mut self, now: Instant, datagram: &[u8]) {
+        let now_us = self.clock_micros(now);
+        for item in rtcp::items(datagram) {
+            match item {
+                Item::Sender { ssrc, info } => {
+                    if let Some(source) = self.source.as_mut().filter(|source| source.ssrc == ssrc) {
+                        source.reception.sender_reported(info.ntp, now_us);
+                    }
+                }
+                Item::Block(block) if block.ssrc == self.outbound.ssrc => {
+                    self.reports.peer_fraction_lost = Some(block.fraction_lost);
+                    self.reports.round_trip_ms = rtcp::round_trip_ms(&block, now_us).or(self.reports.round_trip_ms);
+                }
+                Item::Block(_) => {}
+                Item::Bye(ssrc) => {
+                    if let Some(source) = self.source.as_mut().filter(|source| source.ssrc == ssrc) {
+                        source.left = true;
+                    }
+                }
+            }
+        }
+    }
 
     /// The next 20 ms of what the peer says. False: it says nothing, and the frame is silence.
-    pub fn pull(&mut self, _now: Instant, frame: &mut Frame) -> bool {
-        *frame = Frame::SILENCE;
-        false
+    ///
+    /// For a port that is in no room; a room pulls its ports itself.
+    pub fn pull(&mut self, now: Instant, frame: &mut Frame) -> bool {
+        if !self.hear(now) {
+            *frame = Frame::SILENCE;
+            self.up = Upsampler::new();
+            return false;
+        }
+        let pcm = self.inbound.pcm();
+        match pcm.band() {
+            Band::Wide => frame.samples_mut().copy_from_slice(pcm.samples()),
+            Band::Narrow => {
+                let mut narrow = [0; SAMPLES / 2];
+                let mut wide = [0; SAMPLES];
+                narrow.iter_mut().zip(pcm.samples()).for_each(|(place, &sample)| *place = sample.into());
+                self.up.process(&narrow, &mut wide);
+                frame.samples_mut().iter_mut().zip(wide).for_each(|(place, sample)| *place = clip(sample));
+            }
+        }
+        true
     }
 
     /// Says 20 ms to the peer. Called once a tick, whether there is something to say or not.
-    pub fn push(&mut self, _now: Instant, _frame: &Frame, _emit: &mut dyn FnMut(&[u8])) {
-        self.stats.packets_out += 1;
+    ///
+    /// For a port that is in no room; a room speaks to its ports itself.
+    pub fn push(&mut self, frame: &Frame, emit: &mut dyn FnMut(&[u8])) {
+        let mut packet = [0; HEADER_BYTES + OPUS_PAYLOAD_BYTES_MAX];
+        if !self.may_send() {
+            return self.skip();
+        }
+        let mut tone = [0; TONE_PACKET_BYTES];
+        if self.tone(&mut tone) {
+            return emit(&tone);
+        }
+        let mut pcm = Pcm::silent(self.config.send.codec.band());
+        match pcm.band() {
+            Band::Wide => pcm.samples_mut().copy_from_slice(frame.samples()),
+            Band::Narrow => {
+                let mut narrow = [0; SAMPLES / 2];
+                self.down.process(&frame.samples().map(i32::from), &mut narrow);
+                pcm.samples_mut().iter_mut().zip(narrow).for_each(|(place, sample)| *place = clip(sample));
+            }
+        }
+        let said = (*frame != Frame::SILENCE).then_some(&pcm);
+        if let Some(length) = self.write(said, &mut packet) {
+            emit(&packet[..length]);
+        }
     }
 
     /// Presses a key for `duration_ms`. False: the peer takes no keys, or too many wait already.
-    pub fn send_tone(&mut self, _tone: Tone, _duration_ms: u32) -> bool {
-        self.config.tones_send.is_some()
+    pub fn send_tone(&mut self, tone: Tone, duration_ms: u32) -> bool {
+        self.outbound.press(tone, duration_ms)
     }
 
     /// A compound RTCP packet when one is due: the first a few seconds after the start, then about every 5 s.
-    pub fn rtcp(&mut self, _now: Instant) -> Option<&[u8]> {
-        None
+    pub fn rtcp(&mut self, now: Instant) -> Option<&[u8]> {
+        let now_us = self.clock_micros(now);
+        match self.reports.due_us {
+            Some(due_us) if now_us >= due_us => {
+                let interval = self.reports.draw(Reports::INTERVAL_US);
+                self.reports.due_us = Some(now_us + interval);
+                Some(self.report(now_us, false))
+            }
+            Some(_) => None,
+            None => {
+                let interval = self.reports.draw(Reports::INTERVAL_US / 2);
+                self.reports.due_us = Some(now_us + interval);
+                None
+            }
+        }
     }
 
     /// The last RTCP packet, with BYE, for a leg that ends.
-    pub fn rtcp_bye(&mut self, _now: Instant) -> &[u8] {
-        &[]
+    pub fn rtcp_bye(&mut self, now: Instant) -> &[u8] {
+        let now_us = self.clock_micros(now);
+        self.report(now_us, true)
+    }
+
+    fn report(&mut self, now_us: i64, bye: bool) -> &[u8] {
+        let block = self
+            .source
+            .as_mut()
+            .filter(|source| source.reception.received() > 0)
+            .map(|source| source.reception.report(source.ssrc, now_us));
+        let compound = Compound {
+            ssrc: self.outbound.ssrc,
+            sender: self.outbound.sender_info(ntp(now_us)),
+            block,
+            cname: &self.config.cname,
+            bye,
+        };
+        let length = compound.write(&mut self.reports.packet);
+        &self.reports.packet[..length]
     }
 
     /// What happened since the last call.
@@ -271,6 +360,142 @@ impl Port {
 
     /// Counters and gauges.
     pub fn stats(&self) -> LegStats {
-        self.stats
+        let reception = self.source.as_ref().map(|source| source.reception).unwrap_or_default();
+        LegStats {
+            packets_out: self.outbound.packets,
+            lost: self.counted.lost + reception.lost(),
+            concealed: self.inbound.concealed,
+            jitter_ms: reception.jitter() as f32 * 1_000.0 / self.inbound.jitter.clock_rate() as f32,
+            delay_ms: self.inbound.jitter.target_ms(),
+            level_in_dbov: self.inbound.meter.level_dbov(),
+            level_out_dbov: self.meter_out.level_dbov(),
+            peer_fraction_lost: self.reports.peer_fraction_lost,
+            round_trip_ms: self.reports.round_trip_ms,
+            ..self.counted
+        }
     }
+
+    // What a room does with its ports.
+
+    pub(crate) fn profile(&self) -> Profile {
+        self.encoder.profile()
+    }
+
+    /// Decodes one tick into [`Port::heard`]. False: nothing is being said.
+    pub(crate) fn hear(&mut self, now: Instant) -> bool {
+        let now_us = self.clock_micros(now);
+        if !self.config.direction.receives() {
+            self.inbound.skim(now_us);
+            return false;
+        }
+        self.inbound.hear(now_us, &self.config.receive)
+    }
+
+    /// Lets a tick pass in which the leg is not heard.
+    pub(crate) fn skim(&mut self, now: Instant) {
+        let now_us = self.clock_micros(now);
+        self.inbound.skim(now_us);
+    }
+
+    pub(crate) fn heard(&self) -> &Pcm {
+        self.inbound.pcm()
+    }
+
+    /// What was heard, in the band that is sent. They differ when each side sends another codec; the conversion is the
+    /// mixer's, so that what is subtracted is what was added.
+    pub(crate) fn own<'a>(&'a mut self, converted: &'a mut Pcm) -> &'a Pcm {
+        let pcm = self.inbound.pcm();
+        let band = self.config.send.codec.band();
+        if pcm.band() == band {
+            return pcm;
+        }
+        converted.set_band(band);
+        let (mut narrow, mut wide) = ([0; SAMPLES / 2], [0; SAMPLES]);
+        match band {
+            Band::Wide => {
+                narrow.iter_mut().zip(pcm.samples()).for_each(|(place, &sample)| *place = sample.into());
+                self.up.process(&narrow, &mut wide);
+                converted.samples_mut().iter_mut().zip(wide).for_each(|(place, sample)| *place = clip(sample));
+            }
+            Band::Narrow => {
+                wide.iter_mut().zip(pcm.samples()).for_each(|(place, &sample)| *place = sample.into());
+                self.down.process(&wide, &mut narrow);
+                converted.samples_mut().iter_mut().zip(narrow).for_each(|(place, sample)| *place = clip(sample));
+            }
+        }
+        converted
+    }
+
+    /// The leg begins to be mixed: what it said before is not in the mix.
+    pub(crate) fn begin_talking(&mut self) {
+        (self.up, self.down) = (Upsampler::new(), Downsampler::new());
+    }
+
+    pub(crate) fn fade_out(&mut self) {
+        self.inbound.fade_out();
+    }
+
+    pub(crate) fn is_talking(&self) -> bool {
+        self.inbound.voice.is_talking()
+    }
+
+    pub(crate) fn loudness(&self) -> f32 {
+        self.inbound.voice.loudness()
+    }
+
+    pub(crate) fn may_send(&self) -> bool {
+        self.config.direction.sends()
+    }
+
+    pub(crate) fn skip(&mut self) {
+        self.outbound.skip();
+    }
+
+    pub(crate) fn tone(&mut self, packet: &mut [u8; TONE_PACKET_BYTES]) -> bool {
+        self.outbound.tone(packet)
+    }
+
+    /// The encoder is about to follow another stream of sound.
+    pub(crate) fn restart_encoder(&mut self) {
+        self.encoder.restart();
+    }
+
+    /// Encodes a tick, or silence, into a whole packet and says how long it is.
+    pub(crate) fn write(&mut self, said: Option<&Pcm>, packet: &mut [u8]) -> Option<usize> {
+        let (header, payload) = packet.split_first_chunk_mut::<HEADER_BYTES>()?;
+        let length = if let Some(pcm) = said {
+            self.meter_out.note(mean_square(pcm.samples()));
+            self.encoder.encode(pcm.samples(), payload)
+        } else {
+            self.meter_out.note(0.0);
+            self.encoder.encode_silence(payload)
+        };
+        if length == 0 {
+            self.outbound.skip();
+            return None;
+        }
+        self.outbound.stamp(header, length);
+        Some(HEADER_BYTES + length)
+    }
+
+    /// Puts this leg's header before a payload that others share.
+    pub(crate) fn stamp(&mut self, header: &mut [u8; HEADER_BYTES], payload_bytes: usize, mean_square: f32) {
+        self.meter_out.note(mean_square);
+        self.outbound.stamp(header, payload_bytes);
+    }
+
+    fn clock_micros(&mut self, now: Instant) -> i64 {
+        self.clock.micros(now)
+    }
+}
+
+fn check(config: &PortConfig) -> Result<(), PortError> {
+    if config.receive.len() > limits::FORMATS_MAX || config.tones_receive.len() > limits::FORMATS_MAX {
+        return Err(PortError::TooManyFormats);
+    }
+    Ok(())
+}
+
+fn clip(sample: i32) -> i16 {
+    sample.clamp(i16::MIN.into(), i16::MAX.into()) as i16
 }

@@ -1,9 +1,21 @@
 //! A mixer and the ports in it: everyone hears everyone but himself.
+//!
+//! A tick takes four steps: *listen* (drain each jitter buffer, decode), *rank* (who is loud enough to be mixed),
+//! *mix* (one sum), *speak* (encode and send). All who are not in the mix hear the same, and those among them of one
+//! [`Profile`] share one encode; each talker has an encoder of his own.
+//!
+//! A codec with memory (Opus, G.722) hears a small seam when a leg changes from the shared encoder to its own or back.
+//! A talker therefore keeps his own for [`limits::PRIVATE_TICKS`] after he has fallen silent. His encoder starts afresh
+//! when he begins to talk; forking it from the shared one would hide that seam too, and is left out.
 
 use std::time::Instant;
 
-use crate::limits;
-use crate::port::{Events, Port, Received};
+use crate::codec::{Encoder, Profile};
+use crate::frame::{Band, Pcm, mean_square};
+use crate::limits::{self, OPUS_PAYLOAD_BYTES_MAX};
+use crate::mixer::Mixer;
+use crate::port::{Events, Port, Received, TONE_PACKET_BYTES};
+use crate::rtp::packet::HEADER_BYTES;
 
 /// Names a port in its room. The owner chooses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,17 +36,87 @@ impl Default for RoomConfig {
     }
 }
 
+/// What a room did, since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoomStats {
+    /// Legs in the mix in the last tick.
+    pub talkers: usize,
+    /// Encodes that one leg heard.
+    pub private_encodes: u64,
+    /// Encodes that all listeners of a profile heard.
+    pub shared_encodes: u64,
+}
+
 /// One conference's sound. Turn it every 20 ms.
 #[derive(Debug)]
 pub struct Room {
     config: RoomConfig,
-    members: Vec<(PortId, Box<Port>)>,
+    /// Sorted by name.
+    members: Vec<Member>,
+    groups: Vec<Group>,
+    mixer: Mixer,
+    /// Loudness and place of those who talk, while they are ranked.
+    ranking: Vec<(f32, usize)>,
+    packet: Box<Packet>,
+    heard: Pcm,
+    own: Pcm,
+    stats: RoomStats,
+}
+
+type Packet = [u8; HEADER_BYTES + OPUS_PAYLOAD_BYTES_MAX];
+
+#[derive(Debug)]
+struct Member {
+    id: PortId,
+    port: Box<Port>,
+    speaks: bool,
+    hears: bool,
+    place: Place,
+    /// Ticks for which he keeps his own encoder after he has left the mix.
+    private_ticks: u16,
+}
+
+/// Where a member stands in a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Not in the mix.
+    Listens,
+    Talks,
+    /// In the mix for the last time, fading out.
+    Leaves,
+}
+
+impl Place {
+    fn is_mixed(self) -> bool {
+        self != Self::Listens
+    }
+}
+
+/// The listeners of one profile.
+#[derive(Debug)]
+struct Group {
+    profile: Profile,
+    encoder: Encoder,
+    packet: Box<Packet>,
+    /// Bytes of payload in this tick, once somebody has needed them.
+    encoded: Option<usize>,
+    mean_square: f32,
 }
 
 impl Room {
     /// An empty room.
     pub fn new(config: RoomConfig) -> Self {
-        Self { config, members: Vec::new() }
+        Self {
+            config,
+            members: Vec::new(),
+            groups: Vec::new(),
+            mixer: Mixer::new(),
+            ranking: Vec::new(),
+            packet: Box::new([0; HEADER_BYTES + OPUS_PAYLOAD_BYTES_MAX]),
+            heard: Pcm::silent(Band::Narrow),
+            own: Pcm::silent(Band::Narrow),
+            stats: RoomStats::default(),
+        }
     }
 
     /// Lets a port in, speaking and hearing. It comes back when the room is full or has one of that name.
@@ -42,65 +124,209 @@ impl Room {
         if self.members.len() >= self.config.ports_max {
             return Err(port);
         }
-        match self.find(id) {
-            Ok(_) => Err(port),
-            Err(place) => {
-                self.members.insert(place, (id, port));
-                Ok(())
-            }
-        }
+        let Err(place) = self.find(id) else { return Err(port) };
+        self.prepare(port.profile());
+        let member = Member { id, port, speaks: true, hears: true, place: Place::Listens, private_ticks: 0 };
+        self.members.insert(place, member);
+        self.ranking.reserve(self.members.len());
+        Ok(())
     }
 
     /// Takes a port out with everything it knows, to be dropped or put into another room.
     pub fn remove(&mut self, id: PortId) -> Option<Box<Port>> {
-        self.find(id).ok().map(|place| self.members.remove(place).1)
+        let port = self.find(id).ok().map(|place| self.members.remove(place).port);
+        self.groups.retain(|group| self.members.iter().any(|member| member.port.profile() == group.profile));
+        port
     }
 
     /// Says whether a port is heard and whether it hears. False: there is no such port.
-    pub fn set_gate(&mut self, id: PortId, _speaks: bool, _hears: bool) -> bool {
-        self.find(id).is_ok()
+    pub fn set_gate(&mut self, id: PortId, speaks: bool, hears: bool) -> bool {
+        let Ok(place) = self.find(id) else { return false };
+        (self.members[place].speaks, self.members[place].hears) = (speaks, hears);
+        true
     }
 
     /// Takes a datagram for a port. None: there is no such port.
     pub fn receive(&mut self, now: Instant, id: PortId, packet: &[u8]) -> Option<Received> {
-        self.port_mut(id).map(|port| port.receive(now, packet))
+        let place = self.find(id).ok()?;
+        Some(self.members[place].port.receive(now, packet))
     }
 
     /// Turns the mixer once and emits what each port sends.
-    pub fn tick(&mut self, _now: Instant, _emit: &mut dyn FnMut(PortId, &[u8])) {}
+    pub fn tick(&mut self, now: Instant, emit: &mut dyn FnMut(PortId, &[u8])) {
+        self.listen(now);
+        self.rank();
+        self.mix();
+        self.speak(emit);
+    }
+
+    /// Drains and decodes; notes who would be mixed.
+    fn listen(&mut self, now: Instant) {
+        self.ranking.clear();
+        for (index, member) in self.members.iter_mut().enumerate() {
+            let was_mixed = member.place == Place::Talks;
+            if !member.speaks {
+                member.port.skim(now);
+                member.place = Place::Listens;
+                continue;
+            }
+            let heard = member.port.hear(now);
+            member.place = if was_mixed && heard { Place::Leaves } else { Place::Listens };
+            if heard && member.port.is_talking() {
+                // Who is mixed stays so until another is 3 dB louder: two equal voices must not alternate.
+                let loyalty = if was_mixed { 2.0 } else { 1.0 };
+                self.ranking.push((member.port.loudness() * loyalty, index));
+            }
+        }
+    }
+
+    /// Chooses the loudest. Who was in the mix and is not chosen fades out.
+    fn rank(&mut self) {
+        let chosen = self.ranking.len().min(self.config.talkers_max);
+        if chosen < self.ranking.len() && chosen > 0 {
+            self.ranking.select_nth_unstable_by(chosen - 1, |left, right| right.0.total_cmp(&left.0));
+        }
+        for &(_, index) in &self.ranking[..chosen] {
+            let member = &mut self.members[index];
+            if member.place == Place::Listens {
+                member.port.begin_talking();
+            }
+            member.place = Place::Talks;
+        }
+        self.stats.talkers = chosen;
+    }
+
+    fn mix(&mut self) {
+        self.mixer.begin();
+        for member in &mut self.members {
+            if member.place == Place::Leaves {
+                member.port.fade_out();
+            }
+            if member.place.is_mixed() {
+                self.mixer.add(member.port.heard());
+            }
+        }
+        let wanted = |band| self.groups.iter().any(|group| group.profile.codec.band() == band);
+        self.mixer.finish(wanted(Band::Narrow), wanted(Band::Wide));
+    }
+
+    fn speak(&mut self, emit: &mut dyn FnMut(PortId, &[u8])) {
+        self.groups.iter_mut().for_each(|group| group.encoded = None);
+        for index in 0..self.members.len() {
+            let member = &mut self.members[index];
+            if !member.port.may_send() {
+                member.port.skip();
+                continue;
+            }
+            let mut tone = [0; TONE_PACKET_BYTES];
+            if member.port.tone(&mut tone) {
+                emit(member.id, &tone);
+                continue;
+            }
+            if member.is_private() || !self.speak_shared(index, emit) {
+                self.speak_privately(index, emit);
+            }
+        }
+    }
+
+    /// Sends what all listeners of the profile hear. False: there is no encoder for them.
+    fn speak_shared(&mut self, index: usize, emit: &mut dyn FnMut(PortId, &[u8])) -> bool {
+        let member = &mut self.members[index];
+        let profile = member.port.profile();
+        let Some(group) = self.groups.iter_mut().find(|group| group.profile == profile) else { return false };
+        let length = *group.encoded.get_or_insert_with(|| {
+            self.stats.shared_encodes += 1;
+            let payload = &mut group.packet[HEADER_BYTES..];
+            if self.mixer.talkers() == 0 {
+                group.mean_square = 0.0;
+                return group.encoder.encode_silence(payload);
+            }
+            self.heard.set_band(profile.codec.band());
+            self.mixer.without(None, &mut self.heard);
+            group.mean_square = mean_square(self.heard.samples());
+            group.encoder.encode(self.heard.samples(), payload)
+        });
+        if length == 0 {
+            member.port.skip();
+            return true;
+        }
+        if let Some(header) = group.packet.first_chunk_mut() {
+            member.port.stamp(header, length, group.mean_square);
+        }
+        emit(member.id, &group.packet[..HEADER_BYTES + length]);
+        true
+    }
+
+    /// Sends what only this member hears.
+    fn speak_privately(&mut self, index: usize, emit: &mut dyn FnMut(PortId, &[u8])) {
+        let member = &mut self.members[index];
+        let mixed = member.place.is_mixed();
+        let codec = member.port.profile().codec;
+        if mixed && codec.has_memory() {
+            if member.private_ticks == 0 {
+                member.port.restart_encoder();
+            }
+            member.private_ticks = limits::PRIVATE_TICKS;
+        } else {
+            member.private_ticks = member.private_ticks.saturating_sub(1);
+        }
+        self.stats.private_encodes += 1;
+        let others = self.mixer.talkers() > usize::from(mixed);
+        let said = (others && member.hears).then(|| {
+            self.heard.set_band(codec.band());
+            let own = mixed.then(|| member.port.own(&mut self.own));
+            self.mixer.without(own, &mut self.heard);
+            &self.heard
+        });
+        if let Some(length) = member.port.write(said, &mut self.packet[..]) {
+            emit(member.id, &self.packet[..length]);
+        }
+    }
 
     /// Emits the RTCP packets that are due.
     pub fn rtcp(&mut self, now: Instant, emit: &mut dyn FnMut(PortId, &[u8])) {
-        for (id, port) in &mut self.members {
-            if let Some(packet) = port.rtcp(now) {
-                emit(*id, packet);
+        for member in &mut self.members {
+            if let Some(packet) = member.port.rtcp(now) {
+                emit(member.id, packet);
             }
         }
     }
 
     /// Hands over what the ports have told since the last call.
     pub fn take_events(&mut self, sink: &mut dyn FnMut(PortId, Events)) {
-        for (id, port) in &mut self.members {
-            let events = port.take_events();
+        for member in &mut self.members {
+            let events = member.port.take_events();
             if !events.is_empty() {
-                sink(*id, events);
+                sink(member.id, events);
             }
         }
     }
 
-    /// A port.
-    pub fn port(&self, id: PortId) -> Option<&Port> {
-        self.find(id).ok().map(|place| &*self.members[place].1)
+    /// Changes a port by a re-negotiated session. None: there is no such port. Allocates.
+    pub fn reconfigure(
+        &mut self,
+        id: PortId,
+        config: crate::port::PortConfig,
+    ) -> Option<Result<(), crate::port::PortError>> {
+        let place = self.find(id).ok()?;
+        let result = self.members[place].port.reconfigure(config);
+        self.prepare(self.members[place].port.profile());
+        Some(result)
     }
 
-    /// A port, to be changed.
+    /// A port.
+    pub fn port(&self, id: PortId) -> Option<&Port> {
+        self.find(id).ok().map(|place| &*self.members[place].port)
+    }
+
+    /// A port, to be changed; for another codec use [`Room::reconfigure`], which makes room for its listeners too.
     pub fn port_mut(&mut self, id: PortId) -> Option<&mut Port> {
-        self.find(id).ok().map(|place| &mut *self.members[place].1)
+        self.find(id).ok().map(|place| &mut *self.members[place].port)
     }
 
     /// The names of the ports in the room, in order.
     pub fn ids(&self) -> impl Iterator<Item = PortId> + '_ {
-        self.members.iter().map(|(id, _)| *id)
+        self.members.iter().map(|member| member.id)
     }
 
     /// How many ports there are.
@@ -113,7 +339,31 @@ impl Room {
         self.members.is_empty()
     }
 
+    /// What was done.
+    pub fn stats(&self) -> RoomStats {
+        self.stats
+    }
+
+    /// Makes the shared encoder of a profile. Without one (the Opus library was out of memory) each listener uses his
+    /// own.
+    fn prepare(&mut self, profile: Profile) {
+        if self.groups.iter().any(|group| group.profile == profile) {
+            return;
+        }
+        if let Ok(encoder) = Encoder::new(profile) {
+            let packet = Box::new([0; HEADER_BYTES + OPUS_PAYLOAD_BYTES_MAX]);
+            self.groups.push(Group { profile, encoder, packet, encoded: None, mean_square: 0.0 });
+        }
+    }
+
     fn find(&self, id: PortId) -> Result<usize, usize> {
-        self.members.binary_search_by_key(&id, |(id, _)| *id)
+        self.members.binary_search_by_key(&id, |member| member.id)
+    }
+}
+
+impl Member {
+    /// Whether he hears something of his own: the others without himself, or nothing.
+    fn is_private(&self) -> bool {
+        self.place.is_mixed() || self.private_ticks > 0 || !self.hears
     }
 }
