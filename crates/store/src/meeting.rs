@@ -1,9 +1,10 @@
 //! Meetings: rows that belong to no conference. A meeting's conference has its id and opens with the first to join.
 
 use control::{AppId, ConferenceId, TenantId, Timestamp, UserId};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meeting {
     pub id: ConferenceId,
     pub tenant: TenantId,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// OQ-9: what was given up can be listed and replayed for that long.
-pub const DEAD_LETTERS_KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub const DEAD_LETTERS_KEPT_FOR: Duration = Duration::from_hours(7 * 24);
 
 /// The place of a notice in the outbox: grows with every notice, in the order of commits, and is never used again. The
 /// order of the notices of one call is the order of their ids (CALL-3).

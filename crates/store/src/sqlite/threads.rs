@@ -1,0 +1,211 @@
+//! The threads that touch the database: one that writes, in groups, and a few that read.
+//!
+//! A group is what queued up while the last one was being written: the writer never waits for company. Each member has a
+//! savepoint of its own, so that one that is refused does not sink the others, and all of them share one fsync.
+
+use std::fmt;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::StoreError;
+
+/// What may wait to be written: a second's worth.
+const QUEUE_MAX: usize = 4096;
+
+/// So that the first of a group does not wait too long for the last.
+const GROUP_MAX: usize = 256;
+
+/// One piece of work, and whoever waits for it.
+trait Job: Send {
+    /// Does it. `false`: what it has written must be undone.
+    fn run(&mut self, db: &Connection) -> bool;
+    /// Answers, once it is known whether the group is on disk.
+    fn answer(self: Box<Self>, group: Result<(), StoreError>);
+}
+
+struct Waiting<W, T> {
+    work: Option<W>,
+    result: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<W, T> Job for Waiting<W, T>
+where
+    W: FnOnce(&Connection) -> Result<T, StoreError> + Send,
+    T: Send,
+{
+    fn run(&mut self, db: &Connection) -> bool {
+        let result = match self.work.take() {
+            Some(work) => work(db),
+            None => Err(StoreError::Closed),
+        };
+        let kept = result.is_ok();
+        self.result = Some(result);
+        kept
+    }
+
+    fn answer(self: Box<Self>, group: Result<(), StoreError>) {
+        let result = match (self.result, group) {
+            (Some(Err(error)), _) | (_, Err(error)) => Err(error),
+            (Some(done), Ok(())) => done,
+            (None, Ok(())) => Err(StoreError::Closed),
+        };
+        // Whoever asked may have gone: what was written stays written.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// Hands work to a thread and waits for its answer.
+async fn ask<T: Send + 'static>(
+    queue: Option<&SyncSender<Box<dyn Job>>>,
+    work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let (reply, answer) = oneshot::channel();
+    let job = Box::new(Waiting { work: Some(work), result: None, reply });
+    match queue.ok_or(StoreError::Closed)?.try_send(job) {
+        Ok(()) => answer.await.unwrap_or(Err(StoreError::Closed)),
+        Err(TrySendError::Full(_)) => Err(StoreError::Overloaded),
+        Err(TrySendError::Disconnected(_)) => Err(StoreError::Closed),
+    }
+}
+
+pub(super) struct Writer {
+    queue: Option<SyncSender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
+        let (queue, jobs) = sync_channel(QUEUE_MAX);
+        let thread = spawn("store-writer", move || write(&connection, &jobs))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        ask(self.queue.as_ref(), work).await
+    }
+}
+
+impl Drop for Writer {
+    /// Writes what is queued, then ends.
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write(db: &Connection, jobs: &Receiver<Box<dyn Job>>) {
+    while let Ok(first) = jobs.recv() {
+        let mut group = vec![first];
+        group.extend(jobs.try_iter().take(GROUP_MAX - 1));
+        let written = write_group(db, &mut group);
+        if let Err(error) = &written {
+            tracing::error!(%error, members = group.len(), "a group was not written");
+        }
+        for job in group {
+            job.answer(written.clone());
+        }
+    }
+}
+
+fn write_group(db: &Connection, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+    let execute = |sql: &str| -> Result<(), StoreError> {
+        db.prepare_cached(sql)?.execute([])?;
+        Ok(())
+    };
+    execute("BEGIN IMMEDIATE")?;
+    let members = || {
+        for job in group {
+            execute("SAVEPOINT member")?;
+            let kept = job.run(db);
+            // A full disk makes SQLite roll the whole transaction back by itself.
+            if db.is_autocommit() {
+                return Err(StoreError::Failed("the transaction was rolled back".to_owned()));
+            }
+            if !kept {
+                execute("ROLLBACK TO member")?;
+            }
+            execute("RELEASE member")?;
+        }
+        execute("COMMIT")
+    };
+    let written = members();
+    if written.is_err() && !db.is_autocommit() {
+        let _ = execute("ROLLBACK");
+    }
+    written
+}
+
+pub(super) struct Readers {
+    queue: Option<SyncSender<Box<dyn Job>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Readers {
+    pub(super) fn start(connections: Vec<Connection>) -> Result<Self, StoreError> {
+        let (queue, jobs) = sync_channel(QUEUE_MAX);
+        let jobs = Arc::new(Mutex::new(jobs));
+        let threads = connections.into_iter().map(|connection| {
+            let jobs = Arc::clone(&jobs);
+            spawn("store-reader", move || read(&connection, &jobs))
+        });
+        Ok(Self { threads: threads.collect::<Result<_, _>>()?, queue: Some(queue) })
+    }
+
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        ask(self.queue.as_ref(), work).await
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn read(db: &Connection, jobs: &Mutex<Receiver<Box<dyn Job>>>) {
+    loop {
+        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(mut job) = next else { return };
+        // One transaction, so that several statements see one state.
+        match db.unchecked_transaction() {
+            Ok(_transaction) => {
+                job.run(db);
+                job.answer(Ok(()));
+            }
+            Err(error) => job.answer(Err(error.into())),
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.map_err(|error| StoreError::Failed(format!("cannot start a thread: {error}")))
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Readers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readers").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,500 @@
+//! One story, told to a store through its trait alone: a second backend is told the same.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use control::{
+    AppId, CallFacts, CallId, ChainId, Conference, ConferenceId, Event, Identity, Kind, OperationId, ParticipantId,
+    PhoneNumber, ScenarioId, Surface, TenantId, Timestamp, UserId, Who,
+};
+use store::sqlite::{Access, Sqlite};
+use store::{
+    App, Binding, Commit, DirectoryKey, DirectorySet, Meeting, MeetingKey, NoticeId, OutgoingNotice, Purpose, Settled,
+    SigningKey, SipAccount, Store, StoreError, Tenant, Trunk, User, Verb, wants_snapshot,
+};
+use uuid::Uuid;
+
+const NOW: Timestamp = Timestamp(4_000_000_000_000);
+
+fn open(directory: &Path) -> Arc<dyn Store> {
+    Arc::new(Sqlite::open(directory, Access::Serve).unwrap())
+}
+
+fn id(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+fn placed(call: u128) -> Event {
+    let facts = CallFacts {
+        app: AppId(id(1)),
+        tenant: TenantId(id(2)),
+        me: ParticipantId(id(3)),
+        identity: Identity::new(Who::Application(AppId(id(1)))),
+        callback: "https://bot.example/?web=1".to_owned(),
+        surface: Surface::V1,
+        scenario: ScenarioId(id(4)),
+        chain: ChainId(id(5)),
+        delta_roster: false,
+        hide_after_escalation: false,
+        echo: "{}".to_owned(),
+    };
+    Event::CallPlaced { call: CallId(id(call)), facts: Box::new(facts), give_up_at: NOW }
+}
+
+fn opened() -> Event {
+    Event::Opened { at: NOW, tenant: TenantId(id(2)), kind: Kind::PeerToPeer, created_by: AppId(id(1)) }
+}
+
+fn kept_alive(call: u128, by: i64) -> Event {
+    Event::KeptAlive { call: CallId(id(call)), keep_alive_by: Timestamp(by) }
+}
+
+fn established(call: u128) -> Event {
+    Event::CallEstablished { call: CallId(id(call)), at: NOW, keep_alive_by: NOW, audio_by: NOW }
+}
+
+fn notice(call: u128, body: &str) -> OutgoingNotice {
+    OutgoingNotice {
+        call: CallId(id(call)),
+        app: AppId(id(1)),
+        tenant: TenantId(id(2)),
+        callback: "https://bot.example/?web=1".to_owned(),
+        scenario: ScenarioId(id(4)),
+        chain: ChainId(id(5)),
+        body: body.to_owned(),
+        after: None,
+        settles: Some(OperationId(id(6))),
+        full_roster: true,
+        ends_call: false,
+    }
+}
+
+/// A conference as its writer has it: what the log must give back.
+struct Writer {
+    conference: Conference,
+    position: u64,
+}
+
+impl Writer {
+    fn new(conference: u128) -> Self {
+        Self { conference: Conference::new(ConferenceId(id(conference))), position: 0 }
+    }
+
+    fn turn(&mut self, events: Vec<Event>, notices: Vec<OutgoingNotice>) -> Commit {
+        for event in &events {
+            self.conference.apply(event);
+        }
+        let (before, after) = (self.position, self.position + events.len() as u64);
+        self.position = after;
+        let snapshot = wants_snapshot(before, after).then(|| Box::new(self.conference.clone()));
+        Commit { conference: self.conference.id(), position: before, at: NOW, events, notices, snapshot }
+    }
+
+    async fn is_what_was_kept(&self, store: &dyn Store) {
+        let loaded = store.load(self.conference.id()).await.unwrap().unwrap();
+        assert_eq!(loaded.position, self.position);
+        assert_eq!(loaded.conference, self.conference);
+    }
+}
+
+#[tokio::test]
+async fn a_conference_is_what_its_log_says_until_it_closes() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ours = Writer::new(10);
+    {
+        let store = open(directory.path());
+        assert_eq!(store.load(ours.conference.id()).await.unwrap(), None);
+        store.commit(ours.turn(vec![opened(), placed(11)], vec![])).await.unwrap();
+        store.commit(ours.turn(vec![established(11)], vec![])).await.unwrap();
+        for turn in 0..300 {
+            store.commit(ours.turn(vec![kept_alive(11, NOW.0 + turn)], vec![])).await.unwrap();
+        }
+        ours.is_what_was_kept(store.as_ref()).await;
+    }
+    // Another process, as if the first had died: nothing was kept in memory.
+    let store = open(directory.path());
+    ours.is_what_was_kept(store.as_ref()).await;
+    assert_eq!(store.live_conferences().await.unwrap(), [ours.conference.id()]);
+    assert_eq!(store.conference_of(CallId(id(11))).await.unwrap(), Some(ours.conference.id()));
+    assert_eq!(store.conference_of(CallId(id(12))).await.unwrap(), None);
+
+    let last = ours.position;
+    let events = vec![Event::Closed];
+    let (conference, notices) = (ours.conference.id(), vec![notice(11, "over")]);
+    store.commit(Commit { conference, position: last, at: NOW, events, notices, snapshot: None }).await.unwrap();
+    assert_eq!(store.load(conference).await.unwrap(), None);
+    assert_eq!(store.conference_of(CallId(id(11))).await.unwrap(), None);
+    assert!(store.live_conferences().await.unwrap().is_empty());
+    assert_eq!(store.pending(NoticeId::NONE, 10).await.unwrap().len(), 1, "what is owed outlives the conference");
+}
+
+#[tokio::test]
+async fn a_refused_commit_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let mut ours = Writer::new(10);
+    store.commit(ours.turn(vec![opened(), placed(11)], vec![notice(11, "1")])).await.unwrap();
+
+    let stale = |position, events| Commit {
+        conference: ConferenceId(id(10)),
+        position,
+        at: NOW,
+        events,
+        notices: vec![notice(11, "never")],
+        snapshot: None,
+    };
+    let diverged = Err(StoreError::Diverged(ConferenceId(id(10))));
+    for position in [0, 1, 3] {
+        assert_eq!(store.commit(stale(position, vec![placed(12)])).await.map(drop), diverged);
+        assert_eq!(store.commit(stale(position, vec![Event::Closed])).await.map(drop), diverged);
+    }
+    // The call exists already: refused after the log was written to.
+    assert!(store.commit(stale(2, vec![placed(11)])).await.is_err());
+
+    ours.is_what_was_kept(store.as_ref()).await;
+    assert_eq!(store.conference_of(CallId(id(12))).await.unwrap(), None);
+    let pending = store.pending(NoticeId::NONE, 10).await.unwrap();
+    assert_eq!(pending.iter().map(|pending| &pending.notice.body).collect::<Vec<_>>(), ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn commits_that_come_together_are_all_kept_and_refusals_sink_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let writers = (0..200_u128).map(|number| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let mut ours = Writer::new(1000 + number);
+            let call = 5000 + number;
+            store.commit(ours.turn(vec![opened(), placed(call)], vec![notice(call, "1")])).await.unwrap();
+            let again = Writer::new(1000 + number).turn(vec![opened()], vec![notice(call, "never")]);
+            store.commit(again).await.unwrap_err();
+            store.commit(ours.turn(vec![established(call)], vec![notice(call, "2"), notice(call, "3")])).await.unwrap();
+            ours.is_what_was_kept(store.as_ref()).await;
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    // CALL-3: the ids of a call's notices are in the order of its turns.
+    let pending = store.pending(NoticeId::NONE, 1000).await.unwrap();
+    assert_eq!(pending.len(), 600);
+    for call in (0..200).map(|number| CallId(id(5000 + number))) {
+        let bodies = pending.iter().filter(|pending| pending.notice.call == call).map(|pending| &pending.notice.body);
+        assert_eq!(bodies.collect::<Vec<_>>(), ["1", "2", "3"]);
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_read_is_named_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut ours = Writer::new(10);
+    drop(open(directory.path()));
+    let spoilt = rusqlite::Connection::open(directory.path().join("convoke.db")).unwrap();
+    let conference = ours.conference.id();
+    let store = open(directory.path());
+    store.commit(ours.turn(vec![opened(), placed(11)], vec![])).await.unwrap();
+    spoilt.execute("UPDATE log SET events = '[\"Unheard\"]'", []).unwrap();
+    for _ in 0..2 {
+        let error = store.load(conference).await.unwrap_err();
+        assert!(matches!(&error, StoreError::Unreadable { conference, .. } if *conference == ours.conference.id()));
+        assert!(error.to_string().contains(&conference.to_string()));
+    }
+    let kept: String = spoilt.query_row("SELECT events FROM log", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, "[\"Unheard\"]");
+}
+
+#[tokio::test]
+async fn notices_stay_until_they_are_settled_and_dead_ones_can_be_revived() {
+    // OQ-9
+    let directory = tempfile::tempdir().unwrap();
+    let mut ours = Writer::new(10);
+    let (first, ids) = {
+        let store = open(directory.path());
+        let notices = ["1", "2", "3", "4"].map(|body| notice(11, body)).to_vec();
+        let committed = store.commit(ours.turn(vec![opened(), placed(11)], notices)).await.unwrap();
+        (store.pending(NoticeId::NONE, 10).await.unwrap(), committed.notices)
+    };
+    let store = open(directory.path());
+    assert_eq!(store.pending(NoticeId::NONE, 10).await.unwrap(), first, "the message id is stable");
+    assert_eq!(first.iter().map(|pending| pending.id).collect::<Vec<_>>(), ids);
+    assert_eq!(first[0].notice, notice(11, "1"));
+    assert_eq!(store.pending(ids[1], 1).await.unwrap(), first[2..3]);
+
+    let dead = Settled::Dead { status: Some(500), reason: "the bot fell over".to_owned(), attempts: 9 };
+    store.settle(NOW, vec![(ids[0], Settled::Delivered), (ids[1], Settled::Superseded)]).await.unwrap();
+    store
+        .settle(NOW, vec![(ids[2], dead), (ids[0], Settled::Delivered), (NoticeId(999), Settled::Delivered)])
+        .await
+        .unwrap();
+    assert_eq!(store.pending(NoticeId::NONE, 10).await.unwrap(), first[3..]);
+
+    let letters = store.dead_letters(Some(AppId(id(1))), 10).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(
+        (letters[0].status, letters[0].reason.as_str(), letters[0].attempts),
+        (Some(500), "the bot fell over", 9)
+    );
+    assert_eq!((&letters[0].notice, letters[0].message_id), (&first[2].notice, first[2].message_id));
+    assert!(store.dead_letters(Some(AppId(id(77))), 10).await.unwrap().is_empty());
+
+    assert_eq!(store.revive(NOW, vec![ids[2], NoticeId(999)]).await.unwrap(), 1);
+    assert!(store.dead_letters(None, 10).await.unwrap().is_empty());
+    let again = store.pending(ids[3], 10).await.unwrap();
+    assert_eq!((again[0].message_id, &again[0].notice.body), (first[2].message_id, &first[2].notice.body));
+
+    // Seven days later the next death takes the old ones along.
+    let dead = || Settled::Dead { status: None, reason: "no answer".to_owned(), attempts: 1 };
+    store.settle(NOW, vec![(ids[3], dead())]).await.unwrap();
+    let later = NOW + store::DEAD_LETTERS_KEPT_FOR + std::time::Duration::from_secs(1);
+    store.settle(later, vec![(again[0].id, dead())]).await.unwrap();
+    let left = store.dead_letters(None, 10).await.unwrap();
+    assert_eq!(left.iter().map(|letter| letter.id).collect::<Vec<_>>(), [again[0].id]);
+}
+
+fn directory_set() -> DirectorySet {
+    let user = |number: u128, tenant: u128, username: &str| User {
+        id: UserId(id(number)),
+        tenant: TenantId(id(tenant)),
+        name: format!("User {number}"),
+        upn: None,
+        sip: Some(SipAccount {
+            username: username.to_owned(),
+            ha1_md5: "md5".to_owned(),
+            ha1_sha256: "sha".to_owned(),
+        }),
+        line: Some(serde_json::json!({ "say": "speech" })),
+    };
+    let trunk = |name: &str, prefixes: &[&str], tenants: &[u128]| Trunk {
+        name: name.to_owned(),
+        uri: "sip:127.0.0.1".to_owned(),
+        prefixes: prefixes.iter().map(|&prefix| prefix.to_owned()).collect(),
+        username: None,
+        password: None,
+        register: false,
+        strip: 0,
+        prepend: String::new(),
+        tenants: tenants.iter().map(|&tenant| TenantId(id(tenant))).collect(),
+        line: None,
+    };
+    DirectorySet {
+        tenants: vec![
+            Tenant { id: TenantId(id(1)), domain: "contoso.example".to_owned() },
+            Tenant { id: TenantId(id(2)), domain: "fabrikam.example".to_owned() },
+        ],
+        apps: vec![App {
+            id: AppId(id(20)),
+            tenant: TenantId(id(1)),
+            name: "Bot".to_owned(),
+            secret_hash: Some("$argon2id$".to_owned()),
+            roles: vec!["Calls.Initiate.All".to_owned()],
+            callback: None,
+            callback_hosts: vec!["localhost:9443".to_owned()],
+            number: PhoneNumber::parse("+12065550100"),
+            instance: AppId(id(21)),
+            may_remove_participants: true,
+        }],
+        users: vec![user(30, 1, "ann"), user(31, 1, "bob"), user(32, 2, "bob")],
+        trunks: vec![trunk("all", &["+"], &[]), trunk("berlin", &["+49", "+4930"], &[1])],
+    }
+}
+
+fn verbs(changes: &[store::Change]) -> Vec<(Verb, String)> {
+    changes.iter().map(|change| (change.verb, change.name.clone())).collect()
+}
+
+#[tokio::test]
+async fn a_directory_is_applied_again_and_again_and_pruned_only_when_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let created = store.apply(directory_set(), false).await.unwrap();
+    assert_eq!(created.len(), 8);
+    assert!(created.iter().all(|change| change.verb == Verb::Created));
+    let version = store.directory_version().await.unwrap();
+    let unchanged = store.apply(directory_set(), true).await.unwrap();
+    assert!(unchanged.iter().all(|change| change.verb == Verb::Unchanged) && unchanged.len() == 8);
+    assert_eq!(store.directory_version().await.unwrap(), version);
+
+    let picture = store.directory().await.unwrap();
+    let user = |name: &str, host: &str| picture.user_by_address(name, host).map(|user| user.id.0.as_u128());
+    assert_eq!(user("Ann", "Contoso.Example"), Some(30));
+    assert_eq!((user("bob", "contoso.example"), user("bob", "fabrikam.example")), (Some(31), Some(32)));
+    assert_eq!(
+        (user("ann", "192.0.2.1"), user("bob", "192.0.2.1")),
+        (Some(30), None),
+        "unique in the server, or nobody"
+    );
+    assert_eq!(user("ann", "fabrikam.example"), None);
+    let number = |text| PhoneNumber::parse(text).unwrap();
+    assert_eq!(picture.app_by_number(&number("+12065550100")).unwrap().name, "Bot");
+    assert_eq!(picture.app_by_instance(AppId(id(21))).unwrap().id, AppId(id(20)));
+    let trunks = |tenant, text| {
+        let trunks = picture.trunks_for(TenantId(id(tenant)), &number(text));
+        trunks.into_iter().map(|trunk| trunk.name.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(trunks(1, "+493012345"), ["berlin", "all"]);
+    assert_eq!(trunks(2, "+493012345"), ["all"]);
+
+    // Two users exchange their names; nothing else is touched.
+    let mut set = DirectorySet { users: directory_set().users[..2].to_vec(), ..DirectorySet::default() };
+    let (ann, bob) = set.users.split_at_mut(1);
+    std::mem::swap(&mut ann[0].sip, &mut bob[0].sip);
+    let exchanged = store.apply(set.clone(), false).await.unwrap();
+    assert_eq!(verbs(&exchanged), [(Verb::Updated, "User 30".to_owned()), (Verb::Updated, "User 31".to_owned())]);
+    assert_eq!(store.directory().await.unwrap().user_by_address("ann", "contoso.example").unwrap().id.0, id(31));
+    assert_ne!(store.directory_version().await.unwrap(), version);
+
+    set.tenants = directory_set().tenants[..1].to_vec();
+    let pruned = store.apply(set, true).await.unwrap();
+    assert_eq!(pruned.iter().filter(|change| change.verb == Verb::Deleted).count(), 5);
+    assert_eq!(store.directory().await.unwrap().tenants().count(), 1);
+
+    assert!(store.delete(DirectoryKey::User(UserId(id(30)))).await.unwrap());
+    assert!(!store.delete(DirectoryKey::User(UserId(id(30)))).await.unwrap());
+    let why = store.delete(DirectoryKey::Tenant(TenantId(id(1)))).await.unwrap_err();
+    assert!(why.to_string().starts_with("the user User 31 belongs to the tenant"), "{why}");
+}
+
+#[tokio::test]
+async fn a_directory_that_contradicts_itself_is_refused_whole_and_in_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let refused = async |change: fn(&mut DirectorySet)| {
+        let mut set = directory_set();
+        change(&mut set);
+        let why = store.apply(set, false).await.unwrap_err().to_string();
+        assert_eq!(store.directory().await.unwrap().tenants().count(), 0);
+        why
+    };
+    assert_eq!(
+        refused(|set| set.users[2].tenant = set.users[1].tenant).await,
+        "two users of the tenant contoso.example have the SIP user name bob"
+    );
+    assert_eq!(
+        refused(|set| set.tenants[1].domain = "CONTOSO.example".to_owned()).await,
+        "two tenants have the domain CONTOSO.example"
+    );
+    let twice = refused(|set| {
+        let app = App { id: AppId(id(99)), instance: AppId(id(99)), ..set.apps[0].clone() };
+        set.apps.push(app);
+    });
+    assert_eq!(twice.await, "two apps have the number +12065550100");
+    assert!(refused(|set| set.users[0].id = set.users[1].id).await.ends_with("is given twice"));
+    assert!(refused(|set| set.trunks[1].tenants = vec![TenantId(id(9))]).await.contains("does not exist"));
+}
+
+#[tokio::test]
+async fn only_one_server_but_any_command_may_use_a_directory_and_each_sees_the_others_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = open(directory.path());
+    let second = Sqlite::open(directory.path(), Access::Serve).unwrap_err();
+    assert_eq!(second, StoreError::InUse { path: directory.path().to_owned() });
+
+    let command = Sqlite::open(directory.path(), Access::Command).unwrap();
+    let before = server.directory_version().await.unwrap();
+    command.apply(directory_set(), false).await.unwrap();
+    assert_ne!(server.directory_version().await.unwrap(), before);
+    assert_eq!(server.directory().await.unwrap().users().count(), 3);
+    assert_eq!(server.directory().await.unwrap().version(), server.directory_version().await.unwrap());
+
+    drop(server);
+    drop(open(directory.path()));
+}
+
+#[tokio::test]
+async fn meetings_are_found_by_each_of_their_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let meeting = |number: u128, external: Option<&str>| Meeting {
+        id: ConferenceId(id(number)),
+        tenant: TenantId(id(1)),
+        organizer: Some(UserId(id(30))),
+        created_by: AppId(id(20)),
+        created: Timestamp(number as i64),
+        subject: Some("Standup".to_owned()),
+        start: NOW,
+        end: NOW,
+        thread: format!("19:meeting_{number}@thread.v2"),
+        join_meeting_id: format!("{number:012}"),
+        passcode: None,
+        external_id: external.map(str::to_owned),
+        vtc_id: Some(format!("vtc{number}")),
+        body: serde_json::json!({ "allowedPresenters": "everyone" }),
+    };
+    let first = meeting(1, None);
+    store.create_meeting(first.clone()).await.unwrap();
+    assert!(matches!(store.create_meeting(first.clone()).await, Err(StoreError::Taken(_))));
+    for key in [
+        MeetingKey::Id(first.id),
+        MeetingKey::Thread(first.thread.clone()),
+        MeetingKey::JoinMeetingId(first.join_meeting_id.clone()),
+        MeetingKey::VtcId("vtc1".to_owned()),
+    ] {
+        assert_eq!(store.meeting(key).await.unwrap().as_ref(), Some(&first));
+    }
+    let second = store.create_or_get_meeting(meeting(2, Some("weekly"))).await.unwrap();
+    assert!(second.created);
+    let same = store.create_or_get_meeting(meeting(3, Some("weekly"))).await.unwrap();
+    assert_eq!((same.created, same.meeting), (false, second.meeting.clone()));
+    let of_another_app = Meeting { created_by: AppId(id(77)), ..meeting(4, Some("weekly")) };
+    assert!(store.create_or_get_meeting(of_another_app).await.unwrap().created, "CALL-8");
+
+    let listed = store.meetings_of(TenantId(id(1)), Some(UserId(id(30))), 2).await.unwrap();
+    assert_eq!(listed.iter().map(|meeting| meeting.id.0.as_u128()).collect::<Vec<_>>(), [4, 2]);
+    assert!(store.meetings_of(TenantId(id(1)), None, 10).await.unwrap().is_empty());
+
+    let renamed = Meeting { subject: Some("Retro".to_owned()), ..first.clone() };
+    assert!(store.update_meeting(renamed.clone()).await.unwrap());
+    assert!(!store.update_meeting(meeting(9, None)).await.unwrap());
+    assert_eq!(store.meeting(MeetingKey::Id(first.id)).await.unwrap(), Some(renamed));
+    assert!(store.delete_meeting(first.id).await.unwrap());
+    assert!(!store.delete_meeting(first.id).await.unwrap());
+}
+
+#[tokio::test]
+async fn registrations_keys_and_secrets_survive() {
+    let directory = tempfile::tempdir().unwrap();
+    let binding = |contact: &str, cseq| Binding {
+        aor: "sip:ann@contoso.example".to_owned(),
+        contact: contact.to_owned(),
+        expires_at: NOW,
+        path: None,
+        received: Some("udp:192.0.2.7:5060".to_owned()),
+        call_id: "a84b".to_owned(),
+        cseq,
+        instance: None,
+        data: "{}".to_owned(),
+    };
+    let key = |kid: &str, purpose, created| SigningKey {
+        kid: kid.to_owned(),
+        purpose,
+        private: vec![1, 2, 3],
+        created: Timestamp(created),
+        retire_at: None,
+    };
+    let secret = {
+        let store = open(directory.path());
+        store.put_bindings(vec![binding("sip:1", 1), binding("sip:2", 1), binding("sip:1", 2)]).await.unwrap();
+        store.remove_bindings(vec![("sip:ann@contoso.example".to_owned(), "sip:2".to_owned())]).await.unwrap();
+        store.add_key(key("b", Purpose::Access, 2)).await.unwrap();
+        store.add_key(key("a", Purpose::Access, 1)).await.unwrap();
+        store.add_key(key("n", Purpose::Notification, 1)).await.unwrap();
+        store.secret("node").await.unwrap()
+    };
+    let store = open(directory.path());
+    assert_eq!(store.bindings().await.unwrap(), [binding("sip:1", 2)]);
+    assert_eq!(store.secret("node").await.unwrap(), secret);
+    assert_ne!(store.secret("other").await.unwrap(), secret);
+    let kids = async || {
+        let keys = store.keys(Purpose::Access).await.unwrap();
+        keys.into_iter().map(|key| (key.kid, key.retire_at)).collect::<Vec<_>>()
+    };
+    assert_eq!(kids().await, [("a".to_owned(), None), ("b".to_owned(), None)]);
+    assert!(store.retire_key("a", NOW).await.unwrap());
+    assert!(!store.retire_key("z", NOW).await.unwrap());
+    store.forget_keys(NOW).await.unwrap();
+    assert_eq!(kids().await[0].1, Some(NOW));
+    store.forget_keys(Timestamp(NOW.0 + 1)).await.unwrap();
+    assert_eq!(kids().await, [("b".to_owned(), None)]);
+}
