@@ -2,11 +2,44 @@
 //!
 //! The shell owns sockets, look-ups and the clock. It gives each thing that happens to [`Agent::handle`], then takes
 //! [`Output`]s until there are none, and calls again at [`Agent::deadline`]. The agent never waits and never sleeps.
+//!
+//! ```text
+//!   bytes --> network --> servers --> called, talking, registrar --> reports
+//!                    \--> clients --> calling, talking, registering --^
+//!   orders -----------------------------^        (each may send: clients, servers --> network --> bytes)
+//! ```
+//!
+//! Everything that waits has a deadline, and everything that was begun ends: a request with a response or a time-out,
+//! a leg with exactly one [`Report::Failed`] or [`Report::Ended`].
 
+mod alarms;
+mod authenticating;
+mod called;
+mod calling;
+mod clients;
+mod naming;
+mod network;
+mod registering;
+mod registrar;
+mod servers;
+mod talking;
 mod vocabulary;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Instant;
+
+use alarms::Alarms;
+use clients::{ClientKey, ClientTransaction};
+use naming::Naming;
+use network::{Network, Way};
+use registering::Registration;
+use servers::{Origin, ServerKey, ServerName, ServerTransaction, Source};
+use talking::Session;
+
+use crate::dialog::DialogId;
+use crate::message::{Malformed, Message, Method, StreamItem, is_keep_alive, mask_credentials, parse_datagram};
+use crate::transaction::Timing;
 
 pub use vocabulary::{
     AgentConfig, Algorithm, Binding, Branch, Caller, CancelDerived, ConnectId, Counters, Credentials, Dial, Direction,
@@ -21,21 +54,106 @@ pub const BRANCHES_MAX: usize = 32;
 #[derive(Debug)]
 pub struct Agent {
     config: AgentConfig,
+    timing: Timing,
+    now: Instant,
+    naming: Naming,
+    network: Network,
+    alarms: Alarms<Due>,
     outputs: VecDeque<Output>,
     counters: Counters,
-    now: Instant,
+    is_draining: bool,
+
+    clients: BTreeMap<ClientKey, ClientTransaction>,
+    client_index: BTreeMap<(String, Method), ClientKey>,
+    last_client: ClientKey,
+    /// Requests whose next address is to be tried before this input is done with.
+    unsent: VecDeque<ClientKey>,
+    waiting_queries: BTreeMap<QueryId, ClientKey>,
+    waiting_connects: BTreeMap<ConnectId, Vec<ClientKey>>,
+
+    servers: BTreeMap<ServerKey, ServerTransaction>,
+    server_index: BTreeMap<ServerName, ServerKey>,
+    server_origins: BTreeMap<Origin, ServerKey>,
+    last_server: ServerKey,
+
+    legs: BTreeMap<LegKey, Leg>,
+    dialogs: BTreeMap<DialogId, LegKey>,
+    registrations: BTreeMap<u64, Registration>,
+    registrar: registrar::Registrar,
+}
+
+/// A leg, by what it goes through.
+#[derive(Debug)]
+enum Leg {
+    Calling(Box<calling::Calling>),
+    Called(Box<called::Called>),
+    Talking(Box<Session>),
+}
+
+/// Whose deadline it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Client(ClientKey),
+    Server(ServerKey),
+    Leg(LegKey),
+    Query(QueryId),
+    Connect(ConnectId),
+    Registration(u64),
+    Stream(Flow),
 }
 
 impl Agent {
     /// An agent without flows or legs.
     pub fn new(config: AgentConfig, now: Instant) -> Self {
-        Self { config, outputs: VecDeque::new(), counters: Counters::default(), now }
+        Self {
+            timing: Timing::from_t1(config.t1),
+            naming: Naming::new(config.node_secret, config.seed),
+            registrar: registrar::Registrar::new(&config),
+            config,
+            now,
+            network: Network::default(),
+            alarms: Alarms::new(),
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+            is_draining: false,
+            clients: BTreeMap::new(),
+            client_index: BTreeMap::new(),
+            last_client: 0,
+            unsent: VecDeque::new(),
+            waiting_queries: BTreeMap::new(),
+            waiting_connects: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            server_index: BTreeMap::new(),
+            server_origins: BTreeMap::new(),
+            last_server: 0,
+            legs: BTreeMap::new(),
+            dialogs: BTreeMap::new(),
+            registrations: BTreeMap::new(),
+        }
     }
 
-    /// Takes one input. `now` never goes back.
+    /// Takes one input. `now` never goes back; if it does, it stands still.
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
         self.now = self.now.max(now);
-        let _ = (input, &self.config);
+        self.take_due();
+        match input {
+            Input::Listening { flow, transport, local, advertised } => {
+                self.network.listen(flow, transport, local, advertised);
+            }
+            Input::Datagram { flow, source, bytes } => self.receive_datagram(flow, source, bytes),
+            Input::Stream { flow, source, local, bytes } => self.receive_stream(flow, source, local, bytes),
+            Input::StreamClosed { flow } => self.stream_closed(flow),
+            Input::Connected { connect, flow, local, remote } => {
+                self.network.hear(self.now, flow, (local, remote), usize::MAX);
+                self.watch_stream(flow);
+                self.connect_ended(connect, Some(flow));
+            }
+            Input::ConnectFailed { connect } => self.connect_ended(connect, None),
+            Input::Resolved { query, addresses } => self.resolved(query, &addresses),
+            Input::Order(order) => self.obey(order),
+            Input::Time => {}
+        }
+        self.send_waiting();
     }
 
     /// The next thing to do, until there is none.
@@ -45,7 +163,7 @@ impl Agent {
 
     /// When [`Input::Time`] is due at the latest.
     pub fn deadline(&self) -> Option<Instant> {
-        None
+        self.alarms.next()
     }
 
     /// What was counted so far.
@@ -53,14 +171,211 @@ impl Agent {
         self.counters
     }
 
-    /// The contacts of an address of record, as they are registered.
-    pub fn bindings(&self, aor: &str) -> Vec<Binding> {
-        let _ = aor;
-        Vec::new()
+    /// Legs that have not ended.
+    pub fn legs(&self) -> usize {
+        self.legs.len()
     }
 
-    /// Nothing is under way: no leg, no transaction, no connection or look-up that somebody waits for.
+    /// Nothing is under way: no leg, no transaction, no connection or look-up that somebody waits for. Registrations
+    /// and open connections do not count.
     pub fn is_idle(&self) -> bool {
         self.outputs.is_empty()
+            && self.legs.is_empty()
+            && self.dialogs.is_empty()
+            && self.clients.is_empty()
+            && self.client_index.is_empty()
+            && self.servers.is_empty()
+            && self.server_index.is_empty()
+            && self.server_origins.is_empty()
+            && self.waiting_queries.is_empty()
+            && self.waiting_connects.is_empty()
+            && self.network.is_idle()
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Dial(dial) => self.dial(*dial),
+            Order::Confirm { leg } => self.confirm(leg),
+            Order::HangUp { leg, cause } => match self.legs.get(&leg) {
+                Some(Leg::Calling(_)) => self.hang_up_calling(leg, &cause),
+                Some(Leg::Called(_)) => self.refuse(leg, cause.status.unwrap_or(603)),
+                Some(Leg::Talking(_)) => self.hang_up_talking(leg, &cause),
+                None => {}
+            },
+            Order::HangUpSnapshot { leg, snapshot, cause } => self.hang_up_snapshot(leg, &snapshot, &cause),
+            Order::CancelDerived(order) => self.cancel_derived(*order),
+            Order::Reinvite { leg, offer } => self.reinvite(leg, offer),
+            Order::AnswerOffer { leg, sdp } => self.answer_offer(leg, sdp),
+            Order::RefuseOffer { leg, status } => self.refuse_offer(leg, status),
+            Order::Accept { leg, sdp } => self.accept(leg, sdp),
+            Order::Ring { leg, status, sdp } => self.ring(leg, status, sdp),
+            Order::Refuse { leg, status } => self.refuse(leg, status),
+            Order::Register(register) => self.register(*register),
+            Order::Unregister { key } => self.unregister(key),
+            Order::Ping { key, target } => self.ping(key, target),
+            Order::RestoreBinding(binding) => self.restore_binding(*binding),
+            Order::RemoveBindings { aor } => self.remove_bindings(&aor),
+            Order::Drain => self.is_draining = true,
+        }
+    }
+
+    /// Everything whose deadline has come.
+    fn take_due(&mut self) {
+        while let Some(due) = self.alarms.pop(self.now) {
+            match due {
+                Due::Client(key) => self.client_time(key),
+                Due::Server(key) => self.server_time(key),
+                Due::Leg(leg) => match self.legs.get(&leg) {
+                    Some(Leg::Calling(_)) => self.calling_time(leg),
+                    Some(Leg::Called(_)) => self.called_time(leg),
+                    Some(Leg::Talking(_)) => self.talking_time(leg),
+                    None => {}
+                },
+                Due::Query(query) => self.resolved(query, &[]),
+                Due::Connect(connect) => self.connect_ended(connect, None),
+                Due::Registration(key) => self.registration_time(key),
+                Due::Stream(flow) => self.stream_time(flow),
+            }
+            self.send_waiting();
+        }
+    }
+
+    fn watch_leg(&mut self, leg: LegKey) {
+        let deadline = match self.legs.get(&leg) {
+            Some(Leg::Calling(calling)) => Some(calling.deadline(self.config.failover_after)),
+            Some(Leg::Called(called)) => Some(called.give_up_at),
+            Some(Leg::Talking(session)) => session.deadline(),
+            None => None,
+        };
+        self.alarms.set(Due::Leg(leg), deadline);
+    }
+
+    /// No more transactions fit.
+    fn is_full(&self) -> bool {
+        self.clients.len() + self.servers.len() >= self.config.transactions_max
+    }
+
+    fn report(&mut self, report: Report) {
+        self.outputs.push_back(Output::Report(report));
+    }
+
+    fn transmit(&mut self, way: Way, bytes: Vec<u8>) {
+        self.trace(Direction::Sent, way.transport, way.destination, &bytes);
+        let Way { flow, destination, .. } = way;
+        self.outputs.push_back(Output::Transmit { flow, destination, bytes });
+    }
+
+    fn trace(&mut self, direction: Direction, transport: Transport, peer: SocketAddr, bytes: &[u8]) {
+        if self.config.trace {
+            let bytes = mask_credentials(bytes);
+            self.report(Report::Trace { direction, transport, peer, bytes });
+        }
+    }
+
+    fn receive_datagram(&mut self, flow: Flow, source: SocketAddr, bytes: &[u8]) {
+        let Some(source) = self.source(flow, source) else { return };
+        if is_keep_alive(bytes) {
+            // RFC 5626 §3.5.1: over a datagram CRLF is a keep-alive that nobody answers.
+            return;
+        }
+        self.trace(Direction::Received, source.transport, source.address, bytes);
+        match parse_datagram(bytes) {
+            Ok(message) => self.receive_message(message, source),
+            Err(malformed) => self.receive_malformed(&malformed, source),
+        }
+    }
+
+    fn receive_stream(&mut self, flow: Flow, remote: SocketAddr, local: SocketAddr, bytes: &[u8]) {
+        if !self.network.hear(self.now, flow, (local, remote), self.config.streams_max) {
+            self.counters.shed += 1;
+            self.outputs.push_back(Output::CloseFlow(flow));
+            return;
+        }
+        self.watch_stream(flow);
+        if let Some(stream) = self.network.streams.get_mut(&flow) {
+            stream.parser.push(bytes);
+        }
+        while let Some(item) = self.network.streams.get_mut(&flow).and_then(|stream| stream.parser.take()) {
+            let Some(source) = self.source(flow, remote) else { return };
+            match item {
+                StreamItem::Message(message) => {
+                    if self.config.trace {
+                        self.trace(Direction::Received, source.transport, remote, &message.to_bytes());
+                    }
+                    self.receive_message(message, source);
+                }
+                StreamItem::Malformed(malformed) => self.receive_malformed(&malformed, source),
+                // RFC 5626 §4.4.1.
+                StreamItem::Ping => {
+                    self.outputs.push_back(Output::Transmit { flow, destination: remote, bytes: b"\r\n".to_vec() });
+                }
+                StreamItem::Pong => {}
+                StreamItem::Lost(malformed) => {
+                    self.receive_malformed(&malformed, source);
+                    self.outputs.push_back(Output::CloseFlow(flow));
+                    self.stream_closed(flow);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn receive_message(&mut self, message: Message, source: Source) {
+        match message {
+            Message::Request(request) => self.receive_request(request, source),
+            Message::Response(response) => self.receive_response(&response, source.address, source.flow),
+        }
+    }
+
+    /// Something that is no SIP message we can use: answered without state where an answer is due.
+    fn receive_malformed(&mut self, malformed: &Malformed, source: Source) {
+        self.counters.malformed_received += 1;
+        let Some(mut response) = malformed.response() else { return };
+        let reply_to = match response.headers.top_via() {
+            Ok(mut via) => {
+                via.stamp(source.address);
+                response.headers.set_top_via(&via);
+                servers::reply_to(&via, source)
+            }
+            Err(_) => source.address,
+        };
+        self.counters.responses_sent += 1;
+        self.transmit_reply(source, reply_to, response.to_bytes());
+    }
+
+    fn source(&self, flow: Flow, address: SocketAddr) -> Option<Source> {
+        let transport = self.network.transport(flow)?;
+        let advertised = self.network.advertised(flow)?;
+        Some(Source { flow, transport, address, advertised })
+    }
+
+    fn watch_stream(&mut self, flow: Flow) {
+        let heard_at = self.network.streams.get(&flow).map(|stream| stream.heard_at);
+        self.alarms.set(Due::Stream(flow), heard_at.map(|at| at + self.config.stream_idle));
+    }
+
+    /// A connection nobody uses is closed; one that a dialog or a registration may use stays.
+    fn stream_time(&mut self, flow: Flow) {
+        let is_used = self.registrar.uses(flow)
+            || self.legs.values().any(|leg| match leg {
+                Leg::Calling(_) => true,
+                Leg::Called(called) => called.dialog.uses(flow),
+                Leg::Talking(session) => session.dialog.uses(flow),
+            });
+        if is_used {
+            self.alarms.set(Due::Stream(flow), Some(self.now + self.config.stream_idle));
+        } else {
+            self.outputs.push_back(Output::CloseFlow(flow));
+            self.stream_closed(flow);
+        }
+    }
+
+    fn stream_closed(&mut self, flow: Flow) {
+        self.alarms.set(Due::Stream(flow), None);
+        if self.network.close(flow).is_some() {
+            self.client_flow_closed(flow);
+            self.registration_flow_closed(flow);
+            self.registrar_flow_closed(flow);
+        }
     }
 }

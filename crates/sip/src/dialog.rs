@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 pub use snapshot::UnreadableSnapshot;
 
-use crate::agent::{Hint, Transport};
+use crate::agent::{Flow, Hint};
 use crate::message::{CSeq, HeaderError, HeaderName, Headers, Method, NameAddr, Request, Response, Uri};
 
 /// What names a dialog, seen from our side (RFC 3261 §12).
@@ -111,17 +111,17 @@ impl Dialog {
     }
 
     /// Our next request within the dialog (RFC 3261 §12.2.1.1).
-    pub fn request(&mut self, method: Method) -> Request {
+    pub fn request(&mut self, method: &Method) -> Request {
         self.local_cseq += 1;
         self.request_numbered(method, self.local_cseq)
     }
 
     /// The ACK of a 2xx to our INVITE with this number (RFC 3261 §13.2.2.4).
     pub fn ack(&self, cseq: u32) -> Request {
-        self.request_numbered(Method::Ack, cseq)
+        self.request_numbered(&Method::Ack, cseq)
     }
 
-    fn request_numbered(&self, method: Method, number: u32) -> Request {
+    fn request_numbered(&self, method: &Method, number: u32) -> Request {
         let mut routes = self.routes.clone();
         let mut uri = self.remote_target.clone();
         // RFC 3261 §12.2.1.1: a strict router wants to be the Request-URI itself; the target goes to the end.
@@ -170,6 +170,11 @@ impl Dialog {
             }
             Some(_) | None => false,
         }
+    }
+
+    /// Whether messages to the peer go by this flow.
+    pub fn uses(&self, flow: Flow) -> bool {
+        self.heard_from.is_some_and(|hint| hint.flow == Some(flow))
     }
 
     /// Notes where the peer is heard from, if its Contact may not lead there: over a stream, whose connection is

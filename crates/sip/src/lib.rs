@@ -4,6 +4,7 @@
 //! people can be reached. Nothing here owns a socket, a clock or a random number.
 
 pub mod agent;
+pub mod dialog;
 pub mod invite;
 pub mod message;
 pub mod sdp;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::network::{ADDRESSES_MAX, Destinations, Hop, Reach, Way};
-use super::vocabulary::{ConnectId, Credentials, HangUpCause, LegKey, Output, QueryId, Transport};
+use super::vocabulary::{ConnectId, Credentials, Flow, HangUpCause, Hint, LegKey, Output, QueryId, Transport};
 use super::{Agent, Due};
 use crate::message::{CSeq, HeaderName, Method, NameAddr, Reason, Request, Response, TransportName, Uri, Via};
 use crate::transaction::{Client, ClientStep, InviteClient, InviteClientStep};
@@ -20,19 +20,35 @@ const FORKS_MAX: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     /// The INVITE of one attempt of a leg that is being dialled.
-    Attempt { leg: LegKey, attempt: usize },
+    Attempt {
+        leg: LegKey,
+        attempt: usize,
+    },
     /// The INVITE that made the leg's dialog: repeated 2xx are acknowledged again.
-    Won { leg: LegKey },
+    Won {
+        leg: LegKey,
+    },
     /// An INVITE nobody waits for: a 2xx is acknowledged and ended at once.
     Adrift,
     /// A re-INVITE, or an UPDATE, within the leg's dialog.
-    Within { leg: LegKey },
+    Within {
+        leg: LegKey,
+    },
     /// The ACK of a 2xx within the leg's dialog.
-    Ack { leg: LegKey },
+    Ack {
+        leg: LegKey,
+    },
     /// The ACK of a 2xx to an INVITE that is adrift.
-    AckAdrift { invite: ClientKey, to_tag: String },
-    Registration { key: u64 },
-    Ping { key: u64 },
+    AckAdrift {
+        invite: ClientKey,
+        to_tag: String,
+    },
+    Registration {
+        key: u64,
+    },
+    Ping {
+        key: u64,
+    },
     /// BYE and CANCEL: whatever becomes of them, nobody is told.
     Nobody,
 }
@@ -58,7 +74,8 @@ enum Cancelling {
 #[derive(Debug)]
 enum Stage {
     Resolving(QueryId),
-    Connecting(ConnectId),
+    /// No address is tried yet, or a connection is being made.
+    Waiting,
     Invite(InviteClient),
     Plain(Client),
 }
@@ -78,7 +95,7 @@ pub(super) struct ClientTransaction {
     pub(super) way: Option<Way>,
     bytes: Vec<u8>,
     /// The ACK of each 2xx, by To tag.
-    acks: BTreeMap<String, Vec<u8>>,
+    acks: BTreeMap<String, Option<(Way, Vec<u8>)>>,
     cancelling: Cancelling,
     abandon_at: Option<Instant>,
     pub(super) credentials: Option<Credentials>,
@@ -120,7 +137,7 @@ impl Agent {
         self.last_client += 1;
         let key = self.last_client;
         let mut addresses = sending.addresses.unwrap_or_default();
-        let mut stage = Stage::Connecting(ConnectId(0));
+        let mut stage = Stage::Waiting;
         if addresses.is_empty() {
             match self.network.destinations(&sending.hop) {
                 Destinations::Known(known) => addresses = known,
@@ -179,7 +196,7 @@ impl Agent {
         match self.network.reach(self.now, address, preferred, transaction.hop.advertised) {
             Reach::Now(way) => self.run(key, way),
             Reach::Soon(connect) => {
-                transaction.stage = Stage::Connecting(connect);
+                transaction.stage = Stage::Waiting;
                 self.waiting_connects.entry(connect).or_default().push(key);
                 if let Some((transport, destination, until)) = self.network.ask_connect(connect) {
                     self.alarms.set(Due::Connect(connect), Some(until));
@@ -211,9 +228,20 @@ impl Agent {
         let reliable = way.transport.is_reliable();
         transaction.stage = match method {
             Method::Invite => Stage::Invite(InviteClient::new(self.now, reliable, self.timing)),
-            Method::Ack | Method::Bye | Method::Cancel | Method::Register | Method::Options | Method::Prack
-            | Method::Subscribe | Method::Notify | Method::Refer | Method::Info | Method::Update | Method::Message
-            | Method::Publish | Method::Other(_) => Stage::Plain(Client::new(self.now, reliable, self.timing)),
+            Method::Ack
+            | Method::Bye
+            | Method::Cancel
+            | Method::Register
+            | Method::Options
+            | Method::Prack
+            | Method::Subscribe
+            | Method::Notify
+            | Method::Refer
+            | Method::Info
+            | Method::Update
+            | Method::Message
+            | Method::Publish
+            | Method::Other(_) => Stage::Plain(Client::new(self.now, reliable, self.timing)),
         };
         self.counters.requests_sent += 1;
         self.transmit(way, bytes);
@@ -232,10 +260,8 @@ impl Agent {
         match transaction.owner {
             Owner::Ack { leg } => self.ack_was_sent(leg, way, transaction.bytes),
             Owner::AckAdrift { invite, to_tag } => {
-                if let Some(invite) = self.clients.get_mut(&invite)
-                    && invite.acks.len() < FORKS_MAX
-                {
-                    invite.acks.insert(to_tag, transaction.bytes);
+                if let Some(invite) = self.clients.get_mut(&invite) {
+                    invite.acks.insert(to_tag, Some((way, transaction.bytes)));
                 }
             }
             Owner::Attempt { .. }
@@ -259,29 +285,37 @@ impl Agent {
         self.unsent.push_back(key);
     }
 
-    /// A connection stands, or with `false` does not: those who wait for it go on.
-    pub(super) fn connect_ended(&mut self, connect: ConnectId, stands: bool) {
-        if !self.network.connected(connect) {
+    /// A connection stands, or without a flow does not: those who wait for it go on.
+    pub(super) fn connect_ended(&mut self, connect: ConnectId, flow: Option<Flow>) {
+        let Some((transport, destination)) = self.network.connected(connect) else {
+            if let Some(flow) = flow {
+                // Nobody waits for it any longer.
+                self.outputs.push_back(Output::CloseFlow(flow));
+                self.stream_closed(flow);
+            }
             return;
-        }
+        };
         self.alarms.set(Due::Connect(connect), None);
         for key in self.waiting_connects.remove(&connect).unwrap_or_default() {
             let Some(transaction) = self.clients.get_mut(&key) else { continue };
-            if stands && let Some(address) = self.connected_to {
-                transaction.addresses.push_front(address);
+            match flow.and_then(|flow| self.network.advertised(flow).map(|own| (flow, own))) {
+                Some((flow, own)) => {
+                    let advertised = transaction.hop.advertised.unwrap_or(own);
+                    self.run(key, Way { flow, transport, destination, advertised });
+                }
+                None => self.unsent.push_back(key),
             }
-            self.unsent.push_back(key);
         }
     }
 
     /// A connection has gone: what was sent over it without a word in return is lost.
-    pub(super) fn client_flow_closed(&mut self, flow: super::Flow) {
+    pub(super) fn client_flow_closed(&mut self, flow: Flow) {
         let silent = |transaction: &ClientTransaction| {
             transaction.way.is_some_and(|way| way.flow == flow)
                 && match &transaction.stage {
                     Stage::Invite(machine) => machine.is_silent(),
                     Stage::Plain(machine) => machine.is_pending(),
-                    Stage::Resolving(_) | Stage::Connecting(_) => false,
+                    Stage::Resolving(_) | Stage::Waiting => false,
                 }
         };
         let lost: Vec<_> = self.clients.iter().filter(|(_, one)| silent(one)).map(|(&key, _)| key).collect();
@@ -291,12 +325,12 @@ impl Agent {
     }
 
     /// A response arrived.
-    pub(super) fn receive_response(&mut self, response: Response, source: SocketAddr, flow: super::Flow) {
+    pub(super) fn receive_response(&mut self, response: &Response, source: SocketAddr, flow: Flow) {
         self.counters.responses_received += 1;
         let (Ok(via), Ok(cseq)) = (response.headers.top_via(), response.headers.cseq()) else { return };
         let key = via.branch().and_then(|branch| self.client_index.get(&(branch.to_owned(), cseq.method.clone())));
         let Some(&key) = key else {
-            self.receive_stray(&response, source, flow);
+            self.receive_stray(response, source, flow);
             return;
         };
         let Some(transaction) = self.clients.get_mut(&key) else { return };
@@ -305,14 +339,14 @@ impl Agent {
             Stage::Invite(machine) => match machine.received(self.now, status) {
                 InviteClientStep::Provisional => {
                     self.cancel_if_wanted(key);
-                    self.tell_provisional(key, &response);
+                    self.tell_provisional(key, response);
                 }
                 InviteClientStep::Success => self.tell_success(key, response, source),
                 InviteClientStep::Failure => {
-                    self.acknowledge_failure(key, &response);
-                    self.tell_final(key, response, source);
+                    self.acknowledge_failure(key, response);
+                    self.tell_final(key, response);
                 }
-                InviteClientStep::Acknowledge => self.acknowledge_failure(key, &response),
+                InviteClientStep::Acknowledge => self.acknowledge_failure(key, response),
                 InviteClientStep::Nothing
                 | InviteClientStep::Resend
                 | InviteClientStep::TimedOut
@@ -320,10 +354,10 @@ impl Agent {
             },
             Stage::Plain(machine) => {
                 if machine.received(self.now, status) == ClientStep::Final {
-                    self.tell_final(key, response, source);
+                    self.tell_final(key, response);
                 }
             }
-            Stage::Resolving(_) | Stage::Connecting(_) => {}
+            Stage::Resolving(_) | Stage::Waiting => {}
         }
         self.watch_client(key);
     }
@@ -335,30 +369,30 @@ impl Agent {
         }
     }
 
-    fn tell_success(&mut self, key: ClientKey, response: Response, source: SocketAddr) {
+    fn tell_success(&mut self, key: ClientKey, response: &Response, source: SocketAddr) {
         let Some(transaction) = self.clients.get(&key) else { return };
         match transaction.owner.clone() {
-            Owner::Attempt { leg, attempt } => self.attempt_answered(key, leg, attempt, &response, source),
-            Owner::Won { leg } => self.success_repeated(key, leg, &response),
+            Owner::Attempt { leg, attempt } => self.attempt_answered(key, leg, attempt, response, source),
+            Owner::Won { leg } => self.success_repeated(key, leg, response),
             Owner::Within { leg } => self.within_answered(key, leg, response),
             Owner::Adrift
             | Owner::Ack { .. }
             | Owner::AckAdrift { .. }
             | Owner::Registration { .. }
             | Owner::Ping { .. }
-            | Owner::Nobody => self.end_unwanted(key, &response),
+            | Owner::Nobody => self.end_unwanted(key, response),
         }
     }
 
-    fn tell_final(&mut self, key: ClientKey, response: Response, source: SocketAddr) {
-        if matches!(response.status, 401 | 407) && self.answer_challenge(key, &response) {
+    fn tell_final(&mut self, key: ClientKey, response: &Response) {
+        if matches!(response.status, 401 | 407) && self.answer_challenge(key, response) {
             return;
         }
         let Some(transaction) = self.clients.get(&key) else { return };
         match transaction.owner.clone() {
-            Owner::Attempt { leg, attempt } => self.attempt_refused(leg, attempt, &response),
+            Owner::Attempt { leg, attempt } => self.attempt_refused(leg, attempt, response),
             Owner::Within { leg } => self.within_answered(key, leg, response),
-            Owner::Registration { key } => self.registration_answered(key, &response, source),
+            Owner::Registration { key: registration } => self.registration_answered(key, registration, response),
             Owner::Ping { key } => self.ping_ended(key, true),
             Owner::Won { .. } | Owner::Adrift | Owner::Ack { .. } | Owner::AckAdrift { .. } | Owner::Nobody => {}
         }
@@ -381,8 +415,8 @@ impl Agent {
         let Some(transaction) = self.clients.remove(&key) else { return };
         match transaction.owner {
             Owner::Attempt { leg, attempt } => self.attempt_lost(leg, attempt, lost),
-            Owner::Within { leg } | Owner::Ack { leg } => self.within_lost(leg, &transaction.request.method),
-            Owner::Registration { key } => self.registration_lost(key, lost),
+            Owner::Within { leg } | Owner::Ack { leg } => self.within_lost(leg),
+            Owner::Registration { key: registration } => self.registration_lost(key, registration, lost),
             Owner::Ping { key } => self.ping_ended(key, false),
             Owner::Won { .. } | Owner::Adrift | Owner::AckAdrift { .. } | Owner::Nobody => {}
         }
@@ -418,7 +452,7 @@ impl Agent {
                 ClientStep::Terminated => Step::Terminated,
                 ClientStep::Nothing | ClientStep::Provisional | ClientStep::Final => Step::Nothing,
             },
-            Stage::Resolving(_) | Stage::Connecting(_) => Step::Nothing,
+            Stage::Resolving(_) | Stage::Waiting => Step::Nothing,
         };
         match step {
             Step::Nothing => {}
@@ -446,7 +480,7 @@ impl Agent {
         let machine = match &transaction.stage {
             Stage::Invite(machine) => machine.deadline(),
             Stage::Plain(machine) => machine.deadline(),
-            Stage::Resolving(_) | Stage::Connecting(_) => None,
+            Stage::Resolving(_) | Stage::Waiting => None,
         };
         let deadline = machine.into_iter().chain(transaction.abandon_at).min();
         self.alarms.set(Due::Client(key), deadline);
@@ -481,7 +515,7 @@ impl Agent {
         let Some(transaction) = self.clients.get_mut(&key) else { return };
         transaction.owner = Owner::Adrift;
         match &transaction.stage {
-            Stage::Resolving(_) | Stage::Connecting(_) => self.drop_client(key),
+            Stage::Resolving(_) | Stage::Waiting => self.drop_client(key),
             Stage::Invite(machine) if machine.is_pending() => {
                 if transaction.cancelling == Cancelling::No {
                     transaction.cancelling = Cancelling::Wanted(cause.clone());
@@ -518,7 +552,7 @@ impl Agent {
             owner: Owner::Nobody,
             request: cancel,
             hop,
-            stage: Stage::Connecting(ConnectId(0)),
+            stage: Stage::Waiting,
             branch,
             contact_user: None,
             addresses: VecDeque::new(),
@@ -534,14 +568,21 @@ impl Agent {
         self.run(key, way);
     }
 
+    /// The dialog of this INVITE has ended; its ACK is kept for repeated 2xx.
+    pub(super) fn remember_ack(&mut self, key: ClientKey, to_tag: String, way: Way, bytes: Vec<u8>) {
+        if let Some(transaction) = self.clients.get_mut(&key) {
+            transaction.acks.insert(to_tag, Some((way, bytes)));
+        }
+    }
+
     /// A 2xx that nobody waits for: ACK and BYE, and the same ACK for each repetition.
     pub(super) fn end_unwanted(&mut self, key: ClientKey, response: &Response) {
         let Some(transaction) = self.clients.get(&key) else { return };
         let to_tag = response.headers.to().ok().and_then(|to| to.tag().map(str::to_owned)).unwrap_or_default();
         if let Some(ack) = transaction.acks.get(&to_tag) {
-            if let (false, Some(way)) = (ack.is_empty(), transaction.way) {
-                let ack = ack.clone();
-                self.transmit(way, ack);
+            if let Some((way, bytes)) = ack.clone() {
+                self.counters.retransmissions_sent += 1;
+                self.transmit(way, bytes);
             }
             return;
         }
@@ -553,7 +594,7 @@ impl Agent {
         dialog.advertised = transaction.hop.advertised;
         let credentials = transaction.credentials.clone();
         if let Some(transaction) = self.clients.get_mut(&key) {
-            transaction.acks.insert(to_tag.clone(), Vec::new());
+            transaction.acks.insert(to_tag.clone(), None);
         }
         self.acknowledge_and_end(dialog, Owner::AckAdrift { invite: key, to_tag }, credentials);
     }
@@ -565,20 +606,16 @@ impl Agent {
         ack_owner: Owner,
         credentials: Option<Credentials>,
     ) {
-        let hop = Hop {
-            uri: dialog.next_hop().clone(),
-            hint: dialog.heard_from,
-            advertised: dialog.advertised,
-        };
+        let hop = Hop { uri: dialog.next_hop().clone(), hint: dialog.heard_from, advertised: dialog.advertised };
         let ack = dialog.ack(dialog.local_cseq);
         self.send(Sending::new(ack, hop.clone(), ack_owner));
-        let mut bye = dialog.request(Method::Bye);
+        let mut bye = dialog.request(&Method::Bye);
         add_reason(&mut bye, &HangUpCause::because(200, "Call completed elsewhere"));
         self.send(Sending { credentials, ..Sending::new(bye, hop, Owner::Nobody) });
     }
 
     /// A response to no request we know: perhaps to one of an earlier process of this node.
-    fn receive_stray(&mut self, response: &Response, source: SocketAddr, flow: super::Flow) {
+    fn receive_stray(&mut self, response: &Response, source: SocketAddr, flow: Flow) {
         self.counters.stray_received += 1;
         let headers = &response.headers;
         let is_invite = headers.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
@@ -596,7 +633,7 @@ impl Agent {
             if self.dialogs.contains_key(&dialog.id) || self.is_full() {
                 return;
             }
-            let hint = super::Hint { flow: Some(flow), transport, destination: source };
+            let hint = Hint { flow: Some(flow), transport, destination: source };
             dialog.hear_from(hint, transport.is_reliable());
             self.acknowledge_and_end(dialog, Owner::Nobody, None);
         } else if is_ours && let (Ok(via), Ok(to)) = (headers.top_via(), headers.to()) {
@@ -622,15 +659,15 @@ impl Agent {
     pub(super) fn invite_is_silent(&self, key: ClientKey) -> bool {
         self.clients.get(&key).is_some_and(|transaction| match &transaction.stage {
             Stage::Invite(machine) => machine.is_silent(),
-            Stage::Resolving(_) | Stage::Connecting(_) => true,
+            Stage::Resolving(_) | Stage::Waiting => true,
             Stage::Plain(_) => false,
         })
     }
 }
 
 impl Way {
-    pub(super) fn hint(self) -> super::Hint {
-        super::Hint { flow: Some(self.flow), transport: self.transport, destination: self.destination }
+    pub(super) fn hint(self) -> Hint {
+        Hint { flow: Some(self.flow), transport: self.transport, destination: self.destination }
     }
 }
 

@@ -37,7 +37,11 @@ pub(super) struct Way {
 #[derive(Debug)]
 pub(super) enum Destinations {
     Known(VecDeque<(Transport, SocketAddr)>),
-    Ask { host: String, port: Option<u16>, transport: Option<Transport> },
+    Ask {
+        host: String,
+        port: Option<u16>,
+        transport: Option<Transport>,
+    },
     /// A URI that leads nowhere: another scheme, or a transport we do not have.
     Nowhere,
 }
@@ -191,7 +195,8 @@ impl Network {
         if !transport.is_reliable() {
             return Reach::Never;
         }
-        let known = self.connecting.iter().find(|(_, one)| (one.transport, one.destination) == (transport, destination));
+        let known =
+            self.connecting.iter().find(|(_, one)| (one.transport, one.destination) == (transport, destination));
         if let Some((&connect, _)) = known {
             return Reach::Soon(connect);
         }
@@ -209,8 +214,8 @@ impl Network {
     }
 
     /// A connection stands, or will not.
-    pub(super) fn connected(&mut self, connect: ConnectId) -> bool {
-        self.connecting.remove(&connect).is_some()
+    pub(super) fn connected(&mut self, connect: ConnectId) -> Option<(Transport, SocketAddr)> {
+        self.connecting.remove(&connect).map(|one| (one.transport, one.destination))
     }
 
     pub(super) fn query(&mut self, now: Instant) -> (QueryId, Instant) {

@@ -86,6 +86,11 @@ impl Client {
         }
     }
 
+    /// No final response has been heard.
+    pub fn is_pending(&self) -> bool {
+        matches!(self.state, State::Trying { .. })
+    }
+
     /// When [`Self::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {

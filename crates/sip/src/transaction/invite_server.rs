@@ -140,6 +140,11 @@ impl InviteServer {
         }
     }
 
+    /// A 2xx was sent.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self.state, State::Accepted { .. })
+    }
+
     /// No final response was sent.
     pub fn is_proceeding(&self) -> bool {
         self.state == State::Proceeding

@@ -1,0 +1,436 @@
+//! Legs that are being dialled: all branches ring at once, the first answer wins, the others are cancelled.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::clients::{ClientKey, Lost, Owner, Sending, add_reason, retry_after, with_same_branch};
+use super::naming::CallNames;
+use super::network::{Destinations, Hop, Reach};
+use super::servers::{ALLOW, SUPPORTED};
+use super::talking::Session;
+use super::vocabulary::{Branch, Caller, CancelDerived, Credentials, Dial, FailedBecause, HangUpCause, LegKey, Report};
+use super::{Agent, BRANCHES_MAX, Due, Leg};
+use crate::dialog::Dialog;
+use crate::invite::initiator::{better, is_worth_failing_over};
+use crate::message::{CSeq, HeaderName, Method, NameAddr, Request, Response, Uri};
+
+/// Header fields that [`Dial::extra_headers`] may not replace.
+const OWN_HEADERS: [HeaderName; 11] = [
+    HeaderName::Via,
+    HeaderName::From,
+    HeaderName::To,
+    HeaderName::CallId,
+    HeaderName::CSeq,
+    HeaderName::Contact,
+    HeaderName::MaxForwards,
+    HeaderName::Route,
+    HeaderName::ContentLength,
+    HeaderName::ContentType,
+    HeaderName::Authorization,
+];
+
+/// Most targets of one branch that are tried.
+const TARGETS_MAX: usize = 8;
+
+/// A leg that rings.
+#[derive(Debug)]
+pub(super) struct Calling {
+    caller: Caller,
+    offer: Vec<u8>,
+    credentials: Option<Credentials>,
+    extra_headers: Vec<(String, String)>,
+    ring_until: Instant,
+    attempts: Vec<Attempt>,
+    best: Option<Failure>,
+}
+
+/// One branch of it.
+#[derive(Debug)]
+struct Attempt {
+    branch: Branch,
+    names: CallNames,
+    cseq: u32,
+    /// Request-URIs that are still to be tried.
+    targets: VecDeque<Uri>,
+    /// The INVITE that rings; none once the branch has failed.
+    invite: Option<ClientKey>,
+    started_at: Instant,
+    /// Provisional statuses that were reported.
+    reported: BTreeSet<u16>,
+    /// Something was heard of this target: it is not given up for another one.
+    is_heard: bool,
+    early_sdp: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Debug)]
+struct Failure {
+    status: u16,
+    phrase: String,
+    because: FailedBecause,
+    retry_after: Option<Duration>,
+}
+
+impl Failure {
+    fn ours(status: u16, because: FailedBecause) -> Self {
+        Self { status, phrase: crate::message::reason_phrase(status).to_owned(), because, retry_after: None }
+    }
+}
+
+impl Attempt {
+    fn is_waiting_elsewhere(&self) -> bool {
+        !self.is_heard && !self.targets.is_empty()
+    }
+}
+
+impl Calling {
+    pub(super) fn deadline(&self, failover_after: Duration) -> Instant {
+        let elsewhere =
+            self.attempts.iter().filter(|attempt| attempt.invite.is_some() && attempt.is_waiting_elsewhere());
+        elsewhere
+            .map(|attempt| attempt.started_at + failover_after)
+            .chain([self.ring_until])
+            .min()
+            .unwrap_or(self.ring_until)
+    }
+}
+
+impl Agent {
+    pub(super) fn dial(&mut self, dial: Dial) {
+        let leg = dial.leg;
+        let refused = if self.legs.contains_key(&leg) {
+            // The leg that has this key lives on, and its own end will be reported; this order has none.
+            return;
+        } else if dial.branches.is_empty() {
+            Some(400)
+        } else if self.is_draining || self.is_full() || self.legs.len() >= self.config.legs_max {
+            self.counters.shed += 1;
+            Some(503)
+        } else {
+            None
+        };
+        if let Some(status) = refused {
+            self.report_failed(leg, Failure::ours(status, FailedBecause::Local));
+            return;
+        }
+        let attempts = dial.branches.into_iter().take(BRANCHES_MAX).enumerate().map(|(index, branch)| {
+            let targets = [&branch.request_uri].into_iter().chain(&branch.alternatives);
+            Attempt {
+                names: self.naming.of_call(leg, index),
+                cseq: 0,
+                targets: targets.take(TARGETS_MAX).cloned().collect(),
+                invite: None,
+                started_at: self.now,
+                reported: BTreeSet::new(),
+                is_heard: false,
+                early_sdp: None,
+                branch,
+            }
+        });
+        let calling = Calling {
+            caller: dial.caller,
+            offer: dial.offer,
+            credentials: dial.credentials,
+            extra_headers: dial.extra_headers,
+            ring_until: self.now + dial.ring_for,
+            attempts: attempts.collect(),
+            best: None,
+        };
+        let count = calling.attempts.len();
+        self.legs.insert(leg, Leg::Calling(Box::new(calling)));
+        for attempt in 0..count {
+            self.try_next_target(leg, attempt);
+        }
+        self.watch_leg(leg);
+    }
+
+    /// Sends an INVITE to the next target of a branch; `false` if there is none.
+    fn try_next_target(&mut self, leg: LegKey, index: usize) -> bool {
+        let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else { return false };
+        let Some(attempt) = calling.attempts.get_mut(index) else { return false };
+        let Some(target) = attempt.targets.pop_front() else { return false };
+        let is_first = attempt.cseq == 0;
+        attempt.cseq += 1;
+        attempt.started_at = self.now;
+        attempt.is_heard = false;
+        let request = invite(&calling.caller, attempt, target.clone(), &calling.offer, &calling.extra_headers);
+        let hop = hop_of(&attempt.branch, target, is_first);
+        let branch = self.naming.invite_branch(&attempt.names.call_id, attempt.cseq);
+        let sending = Sending {
+            branch: Some(branch),
+            contact_user: Some(self.config.contact_user.clone()),
+            credentials: calling.credentials.clone(),
+            ..Sending::new(request, hop, Owner::Attempt { leg, attempt: index })
+        };
+        let key = self.send(sending);
+        self.attempt_moved(leg, index, key);
+        true
+    }
+
+    /// The attempt's INVITE is another one: an authenticated repetition, or another target.
+    pub(super) fn attempt_moved(&mut self, leg: LegKey, attempt: usize, key: ClientKey) {
+        let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else { return };
+        if let Some(attempt) = calling.attempts.get_mut(attempt) {
+            attempt.invite = Some(key);
+        }
+    }
+
+    /// The next CSeq number and Via branch of the attempt, for the same INVITE with credentials.
+    pub(super) fn attempt_again(&mut self, leg: LegKey, attempt: usize) -> Option<(u32, String)> {
+        let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else { return None };
+        let attempt = calling.attempts.get_mut(attempt)?;
+        attempt.cseq += 1;
+        Some((attempt.cseq, self.naming.invite_branch(&attempt.names.call_id, attempt.cseq)))
+    }
+
+    pub(super) fn attempt_progresses(&mut self, leg: LegKey, attempt: usize, response: &Response) {
+        let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else { return };
+        let Some(attempt) = calling.attempts.get_mut(attempt) else { return };
+        attempt.is_heard = true;
+        if response.status == 100 {
+            return;
+        }
+        let early_sdp = sdp_of(&response.headers, &response.body);
+        let is_new = attempt.reported.len() < 8 && attempt.reported.insert(response.status);
+        let has_media = early_sdp.is_some() && attempt.early_sdp.is_none();
+        if has_media {
+            attempt.early_sdp.clone_from(&early_sdp);
+        }
+        if is_new || has_media {
+            self.report(Report::Ringing { leg, status: response.status, early_sdp });
+        }
+    }
+
+    /// The first 2xx of a leg.
+    pub(super) fn attempt_answered(
+        &mut self,
+        key: ClientKey,
+        leg: LegKey,
+        index: usize,
+        response: &Response,
+        source: SocketAddr,
+    ) {
+        let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else {
+            self.end_unwanted(key, response);
+            return;
+        };
+        let (Some(attempt), Some(transaction)) = (calling.attempts.get(index), self.clients.get_mut(&key)) else {
+            return;
+        };
+        let answer = sdp_of(&response.headers, &response.body).or_else(|| attempt.early_sdp.clone());
+        let (Ok(mut dialog), Some(answer)) = (Dialog::of_caller(&transaction.request, response), answer) else {
+            // RFC 3261 §13.2.1: the answer to our offer must be there. Without one there is nothing to talk with.
+            transaction.owner = Owner::Adrift;
+            self.end_unwanted(key, response);
+            self.attempt_failed(leg, index, Failure::ours(488, FailedBecause::Refused));
+            return;
+        };
+        let offer = attempt.branch.offer.clone().unwrap_or_else(|| calling.offer.clone());
+        if let Some(way) = transaction.way {
+            dialog.hear_from(way.hint(), attempt.branch.hint.is_some());
+        }
+        dialog.advertised = transaction.hop.advertised;
+        transaction.owner = Owner::Won { leg };
+        let losers: Vec<_> =
+            calling.attempts.iter().filter_map(|attempt| attempt.invite).filter(|&one| one != key).collect();
+        let credentials = transaction.credentials.clone();
+        let confirm_by = self.now + self.timing.give_up();
+        let mut session = Session::of_caller(dialog, offer, answer.clone(), confirm_by, credentials, key);
+        session.note_timer(self.now, &response.headers);
+        let snapshot = session.snapshot();
+        self.dialogs.insert(session.dialog.id.clone(), leg);
+        self.legs.insert(leg, Leg::Talking(Box::new(session)));
+        let elsewhere = HangUpCause::because(200, "Call completed elsewhere");
+        for loser in losers {
+            self.cast_adrift(loser, &elsewhere);
+        }
+        self.watch_leg(leg);
+        self.report(Report::Answered { leg, branch: index, sdp: answer, snapshot, source });
+    }
+
+    pub(super) fn attempt_refused(&mut self, leg: LegKey, attempt: usize, response: &Response) {
+        let failure = Failure {
+            status: response.status,
+            phrase: String::from_utf8_lossy(&response.reason).into_owned(),
+            because: FailedBecause::Refused,
+            retry_after: retry_after(response),
+        };
+        self.attempt_failed(leg, attempt, failure);
+    }
+
+    pub(super) fn attempt_lost(&mut self, leg: LegKey, attempt: usize, lost: Lost) {
+        let status = match lost {
+            Lost::Silent => 408,
+            Lost::Unreachable => 503,
+        };
+        self.attempt_failed(leg, attempt, Failure::ours(status, FailedBecause::Unreachable));
+    }
+
+    fn attempt_failed(&mut self, leg: LegKey, index: usize, failure: Failure) {
+        let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else { return };
+        let Some(attempt) = calling.attempts.get_mut(index) else { return };
+        attempt.invite = None;
+        if is_worth_failing_over(failure.status) && self.try_next_target(leg, index) {
+            self.watch_leg(leg);
+            return;
+        }
+        let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else { return };
+        calling.best = Some(match calling.best.take() {
+            Some(best) if better(best.status, failure.status) == best.status => best,
+            Some(_) | None => failure,
+        });
+        let best = calling.best.clone().expect("it was just set");
+        // RFC 3261 §16.7 step 5: a 6xx speaks for the person, not for one device.
+        let is_over = best.status >= 600 || calling.attempts.iter().all(|attempt| attempt.invite.is_none());
+        if is_over {
+            self.end_calling(leg, &HangUpCause::default(), best);
+        } else {
+            self.watch_leg(leg);
+        }
+    }
+
+    /// The leg failed: what still rings is cancelled.
+    fn end_calling(&mut self, leg: LegKey, cause: &HangUpCause, failure: Failure) {
+        let Some(Leg::Calling(calling)) = self.legs.remove(&leg) else { return };
+        self.alarms.set(Due::Leg(leg), None);
+        for key in calling.attempts.iter().filter_map(|attempt| attempt.invite) {
+            self.cast_adrift(key, cause);
+        }
+        self.report_failed(leg, failure);
+    }
+
+    pub(super) fn hang_up_calling(&mut self, leg: LegKey, cause: &HangUpCause) {
+        self.end_calling(leg, cause, Failure::ours(487, FailedBecause::Cancelled));
+    }
+
+    /// Time for a leg that rings.
+    pub(super) fn calling_time(&mut self, leg: LegKey) {
+        let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else { return };
+        if calling.ring_until <= self.now {
+            let cause = HangUpCause::because(408, "Ring timeout");
+            self.end_calling(leg, &cause, Failure::ours(408, FailedBecause::RingTimeout));
+            return;
+        }
+        let failover_after = self.config.failover_after;
+        for index in 0..calling.attempts.len() {
+            let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else { return };
+            let attempt = &mut calling.attempts[index];
+            let (Some(key), true) = (attempt.invite, attempt.is_waiting_elsewhere()) else { continue };
+            if attempt.started_at + failover_after > self.now {
+                continue;
+            }
+            if self.invite_is_silent(key) {
+                self.cast_adrift(key, &HangUpCause::because(408, "No response"));
+                self.try_next_target(leg, index);
+            } else {
+                let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else { return };
+                calling.attempts[index].is_heard = true;
+            }
+        }
+        self.watch_leg(leg);
+    }
+
+    fn report_failed(&mut self, leg: LegKey, failure: Failure) {
+        let Failure { status, phrase, because, retry_after } = failure;
+        self.report(Report::Failed { leg, status, because, phrase, retry_after });
+    }
+
+    /// Ends an INVITE of an earlier process: the names are derived again. Each of the first requests of a branch may
+    /// have been the last one (authentication takes two), so each is cancelled; the peer answers 481 to those that
+    /// it does not know.
+    pub(super) fn cancel_derived(&mut self, order: CancelDerived) {
+        let CancelDerived { leg, caller, branches, cause } = order;
+        if self.legs.contains_key(&leg) {
+            return;
+        }
+        for (index, branch) in branches.into_iter().take(BRANCHES_MAX).enumerate() {
+            let hop = hop_of(&branch, branch.request_uri.clone(), true);
+            // A name would have to be looked up first; the CANCEL then goes nowhere but the INVITE times out by itself.
+            let Destinations::Known(addresses) = self.network.destinations(&hop) else { continue };
+            let Some(&address) = addresses.front() else { continue };
+            let preferred = hop.hint.and_then(|hint| hint.flow);
+            let Reach::Now(way) = self.network.reach(self.now, address, preferred, hop.advertised) else { continue };
+            let mut attempt = Attempt {
+                names: self.naming.of_call(leg, index),
+                cseq: 0,
+                targets: VecDeque::new(),
+                invite: None,
+                started_at: self.now,
+                reported: BTreeSet::new(),
+                is_heard: false,
+                early_sdp: None,
+                branch,
+            };
+            for number in 1..=2 {
+                attempt.cseq = number;
+                let via_branch = self.naming.invite_branch(&attempt.names.call_id, number);
+                let request = invite(&caller, &attempt, attempt.branch.request_uri.clone(), &[], &[]);
+                let mut cancel = with_same_branch(&request, Method::Cancel, None);
+                add_reason(&mut cancel, &cause);
+                self.send_cancel(cancel, hop.clone(), way, Some(via_branch));
+            }
+        }
+    }
+}
+
+fn hop_of(branch: &Branch, target: Uri, is_first: bool) -> Hop {
+    Hop {
+        uri: branch.routes.first().cloned().unwrap_or(target),
+        hint: branch.hint.filter(|_| is_first),
+        advertised: branch.advertised,
+    }
+}
+
+/// The INVITE of an attempt; Via and Contact follow when the way is known.
+fn invite(
+    caller: &Caller,
+    attempt: &Attempt,
+    target: Uri,
+    offer: &[u8],
+    extra_headers: &[(String, String)],
+) -> Request {
+    let target = Uri { headers: None, ..target };
+    let mut request = Request::new(Method::Invite, target.clone());
+    let headers = &mut request.headers;
+    headers.push(HeaderName::MaxForwards, "70");
+    for route in &attempt.branch.routes {
+        headers.push(HeaderName::Route, NameAddr::new(route.clone()));
+    }
+    let mut from = NameAddr::new(caller.uri.clone()).with_tag(&attempt.names.from_tag);
+    if let Some(display) = &caller.display {
+        from = from.with_display(display.as_str());
+    }
+    headers.push(HeaderName::From, from);
+    let to = attempt.branch.to.clone().unwrap_or(target);
+    headers.push(HeaderName::To, NameAddr::new(to));
+    headers.push(HeaderName::CallId, attempt.names.call_id.as_str());
+    headers.push(HeaderName::CSeq, CSeq { number: attempt.cseq, method: Method::Invite });
+    headers.push(HeaderName::Allow, ALLOW);
+    headers.push(HeaderName::Supported, SUPPORTED);
+    if let Some(asserted) = &caller.asserted {
+        let mut identity = NameAddr::new(asserted.clone());
+        if let Some(display) = &caller.display {
+            identity = identity.with_display(display.as_str());
+        }
+        headers.push(HeaderName::PAssertedIdentity, identity);
+    }
+    for (name, value) in extra_headers.iter().take(32) {
+        let name = HeaderName::from(name.as_str());
+        if !OWN_HEADERS.contains(&name) {
+            headers.push(name, value.as_str());
+        }
+    }
+    let offer = attempt.branch.offer.as_deref().unwrap_or(offer);
+    if offer.is_empty() { request } else { request.with_body("application/sdp", offer) }
+}
+
+/// The session description of a message, if that is what its body is.
+pub(super) fn sdp_of(headers: &crate::message::Headers, body: &[u8]) -> Option<Vec<u8>> {
+    let is_sdp = match headers.content_type() {
+        Ok(Some(kind)) => kind.media == "application/sdp",
+        // Some forget it; a body of a session can be nothing else.
+        Ok(None) => true,
+        Err(_) => false,
+    };
+    (is_sdp && !body.is_empty()).then(|| body.to_vec())
+}

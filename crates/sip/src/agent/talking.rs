@@ -1,0 +1,899 @@
+//! Legs that are connected: ACK, re-INVITE, UPDATE, session timer, INFO, BYE.
+
+use std::time::{Duration, Instant};
+
+use super::clients::{ClientKey, Owner, Sending, add_reason, retry_after};
+use super::network::{Hop, Way};
+use super::servers::{ALLOW, SUPPORTED, ServerKey};
+use super::vocabulary::{Credentials, EndReason, HangUpCause, LegKey, Report, Snapshot, Tone};
+use super::{Agent, Due, Leg, calling::sdp_of};
+use crate::dialog::{Dialog, DialogId};
+use crate::invite::reinvite::{ANSWER_WITHIN, Admission, Local, MIN_SE, Offers, SessionTimer, agree};
+use crate::message::{HeaderName, Headers, Method, NameAddr, Refresher, Request, Response, SessionExpires};
+
+/// A peer that asks for a later time than this is asked again then.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+
+/// A refresh that failed is tried again after this, as long as the session lasts.
+const REFRESH_AGAIN: Duration = Duration::from_secs(5);
+
+/// A confirmed dialog and what goes on in it.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) dialog: Dialog,
+    local_sdp: Vec<u8>,
+    remote_sdp: Vec<u8>,
+    ack: Ack,
+    /// The INVITE that made the dialog, if it was ours.
+    invite: Option<ClientKey>,
+    credentials: Option<Credentials>,
+    offers: Offers,
+    /// Our re-INVITE or UPDATE that is under way.
+    ours: Option<ClientKey>,
+    theirs: Option<Theirs>,
+    unacknowledged: Option<Unacknowledged>,
+    timer: Option<SessionTimer>,
+    refresh_at: Option<Instant>,
+    peer_updates: bool,
+    /// Ended by us and reported so; BYE waits for the ACK of our 2xx (RFC 3261 §15).
+    parting: Option<HangUpCause>,
+}
+
+/// The ACK of the last 2xx to an INVITE of ours.
+#[derive(Debug)]
+enum Ack {
+    None,
+    /// Held back until the user of the agent confirms.
+    Held {
+        number: u32,
+        until: Instant,
+    },
+    /// On its way out.
+    Asked {
+        number: u32,
+    },
+    Sent {
+        number: u32,
+        way: Way,
+        bytes: Vec<u8>,
+    },
+}
+
+/// An offer of the peer that waits for the answer of the user of the agent.
+#[derive(Debug)]
+struct Theirs {
+    key: ServerKey,
+    until: Instant,
+    offer: Vec<u8>,
+    is_invite: bool,
+}
+
+/// A 2xx of ours to an INVITE that waits for its ACK.
+#[derive(Debug)]
+struct Unacknowledged {
+    key: ServerKey,
+    number: u32,
+    /// We offered in the 2xx; the ACK brings the answer.
+    has_offer: bool,
+    is_first: bool,
+}
+
+impl Session {
+    /// We called and were answered.
+    pub(super) fn of_caller(
+        dialog: Dialog,
+        local_sdp: Vec<u8>,
+        remote_sdp: Vec<u8>,
+        confirm_by: Instant,
+        credentials: Option<Credentials>,
+        invite: ClientKey,
+    ) -> Self {
+        let ack = Ack::Held { number: dialog.local_cseq, until: confirm_by };
+        Self { ack, credentials, invite: Some(invite), ..Self::new(dialog, local_sdp, remote_sdp) }
+    }
+
+    /// We were called and have answered, with an answer or, if the INVITE had no offer, with our own.
+    pub(super) fn of_callee(dialog: Dialog, local_sdp: Vec<u8>, offer: Option<Vec<u8>>, key: ServerKey) -> Self {
+        let unacknowledged = Unacknowledged {
+            key,
+            number: dialog.remote_cseq.unwrap_or_default(),
+            has_offer: offer.is_none(),
+            is_first: true,
+        };
+        let mut session = Self::new(dialog, local_sdp, offer.unwrap_or_default());
+        session.unacknowledged = Some(unacknowledged);
+        session.offers.remote_begins();
+        session
+    }
+
+    fn new(dialog: Dialog, local_sdp: Vec<u8>, remote_sdp: Vec<u8>) -> Self {
+        Self {
+            dialog,
+            local_sdp,
+            remote_sdp,
+            ack: Ack::None,
+            invite: None,
+            credentials: None,
+            offers: Offers::default(),
+            ours: None,
+            theirs: None,
+            unacknowledged: None,
+            timer: None,
+            refresh_at: None,
+            peer_updates: false,
+            parting: None,
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.dialog.snapshot(&self.local_sdp, &self.remote_sdp)
+    }
+
+    /// Takes from a message of the peer whether it understands UPDATE, and from a 2xx to our request the session
+    /// timer it asks for (RFC 4028 §7.2).
+    pub(super) fn note_timer(&mut self, now: Instant, headers: &Headers) {
+        self.note_allow(headers);
+        let asked = headers.session_expires().ok().flatten();
+        self.start_timer(now, asked.filter(|asked| asked.seconds > 0), Refresher::Uac);
+    }
+
+    pub(super) fn note_allow(&mut self, headers: &Headers) {
+        if let Ok(methods) = headers.allow()
+            && !methods.is_empty()
+        {
+            self.peer_updates = methods.contains(&Method::Update);
+        }
+    }
+
+    /// `us` is what we are in the transaction that carries it.
+    pub(super) fn start_timer(&mut self, now: Instant, agreed: Option<SessionExpires>, us: Refresher) {
+        self.refresh_at = None;
+        self.timer = agreed.map(|agreed| {
+            let interval = Duration::from_secs(agreed.seconds.into());
+            SessionTimer::starting(now, interval, agreed.refresher.unwrap_or(Refresher::Uac) == us)
+        });
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let held = match self.ack {
+            Ack::Held { until, .. } => Some(until),
+            Ack::None | Ack::Asked { .. } | Ack::Sent { .. } => None,
+        };
+        let theirs = self.theirs.as_ref().map(|theirs| theirs.until);
+        let timer = self.timer_due();
+        held.into_iter().chain(theirs).chain(timer).chain(self.offers.due_at()).min()
+    }
+
+    fn timer_due(&self) -> Option<Instant> {
+        let timer = self.timer.as_ref()?;
+        if !timer.ours {
+            return Some(timer.ends_at());
+        }
+        let is_refreshing = self.offers.is_busy();
+        if is_refreshing {
+            Some(timer.ends_at())
+        } else {
+            Some(self.refresh_at.unwrap_or(timer.due_at()).min(timer.ends_at()))
+        }
+    }
+
+    fn is_acknowledged(&self) -> bool {
+        match self.ack {
+            Ack::Held { .. } => false,
+            Ack::None | Ack::Asked { .. } | Ack::Sent { .. } => true,
+        }
+    }
+
+    fn hop(&self) -> Hop {
+        Hop { uri: self.dialog.next_hop().clone(), hint: self.dialog.heard_from, advertised: self.dialog.advertised }
+    }
+}
+
+/// The session timer's answer to an INVITE or UPDATE: none asked, agreed, or too short.
+pub(super) enum TimerAsked {
+    No,
+    Agreed(SessionExpires),
+    TooShort,
+}
+
+/// RFC 4028 §9.
+pub(super) fn asked_timer(headers: &Headers) -> TimerAsked {
+    match headers.session_expires() {
+        Ok(Some(asked)) if u64::from(asked.seconds) < MIN_SE.as_secs() => TimerAsked::TooShort,
+        Ok(Some(asked)) => TimerAsked::Agreed(agree(asked, headers.supports("timer"))),
+        Ok(None) | Err(_) => TimerAsked::No,
+    }
+}
+
+/// The headers of a 2xx within a dialog.
+pub(super) fn with_session(response: Response, contact: NameAddr, timer: Option<SessionExpires>) -> Response {
+    let response = response
+        .with(HeaderName::Contact, contact)
+        .with(HeaderName::Allow, ALLOW)
+        .with(HeaderName::Supported, SUPPORTED);
+    match timer {
+        Some(timer) if timer.refresher == Some(Refresher::Uac) => {
+            response.with(HeaderName::Require, "timer").with(HeaderName::SessionExpires, timer)
+        }
+        Some(timer) => response.with(HeaderName::SessionExpires, timer),
+        None => response,
+    }
+}
+
+impl Agent {
+    fn session(&mut self, leg: LegKey) -> Option<&mut Session> {
+        match self.legs.get_mut(&leg) {
+            Some(Leg::Talking(session)) => Some(session),
+            Some(Leg::Calling(_) | Leg::Called(_)) | None => None,
+        }
+    }
+
+    // What the user of the agent orders.
+
+    pub(super) fn confirm(&mut self, leg: LegKey) {
+        let Some(session) = self.session(leg) else { return };
+        if let Ack::Held { number, .. } = session.ack {
+            self.send_ack(leg, number);
+            self.send_offer(leg);
+            self.watch_leg(leg);
+        }
+    }
+
+    pub(super) fn reinvite(&mut self, leg: LegKey, offer: Vec<u8>) {
+        let Some(session) = self.session(leg) else { return };
+        session.offers.wish(offer);
+        self.send_offer(leg);
+        self.watch_leg(leg);
+    }
+
+    pub(super) fn answer_offer(&mut self, leg: LegKey, sdp: Vec<u8>) {
+        let now = self.now;
+        let Some(session) = self.session(leg) else { return };
+        let Some(theirs) = session.theirs.take() else { return };
+        session.remote_sdp = theirs.offer;
+        session.local_sdp.clone_from(&sdp);
+        let contact = NameAddr::new(session.dialog.local_target.clone());
+        let headers = self.servers.get(&theirs.key).map(|transaction| transaction.request.headers.clone());
+        let Some(headers) = headers else { return };
+        let timer = match asked_timer(&headers) {
+            TimerAsked::Agreed(timer) => Some(timer),
+            TimerAsked::No | TimerAsked::TooShort => None,
+        };
+        let Some(session) = self.session(leg) else { return };
+        session.start_timer(now, timer, Refresher::Uas);
+        if theirs.is_invite {
+            let number = headers.cseq().map_or(0, |cseq| cseq.number);
+            session.unacknowledged =
+                Some(Unacknowledged { key: theirs.key, number, has_offer: false, is_first: false });
+        } else {
+            session.offers.remote_ends();
+        }
+        let snapshot = session.snapshot();
+        self.reply_with(theirs.key, 200, |response| {
+            with_session(response, contact, timer).with_body("application/sdp", sdp)
+        });
+        self.send_offer(leg);
+        self.watch_leg(leg);
+        self.report(Report::Reshaped { leg, snapshot });
+    }
+
+    pub(super) fn refuse_offer(&mut self, leg: LegKey, status: u16) {
+        let Some(session) = self.session(leg) else { return };
+        let Some(theirs) = session.theirs.take() else { return };
+        session.offers.remote_ends();
+        self.reply(theirs.key, status.clamp(400, 699));
+        self.send_offer(leg);
+        self.watch_leg(leg);
+    }
+
+    pub(super) fn hang_up_talking(&mut self, leg: LegKey, cause: &HangUpCause) {
+        let Some(session) = self.session(leg) else { return };
+        if session.parting.is_some() {
+            return;
+        }
+        if session.unacknowledged.as_ref().is_some_and(|unacknowledged| unacknowledged.is_first) {
+            session.parting = Some(cause.clone());
+            self.report(Report::Ended { leg, reason: EndReason::HungUp, local: true });
+            return;
+        }
+        self.end_with_bye(leg, cause, EndReason::HungUp);
+    }
+
+    pub(super) fn hang_up_snapshot(&mut self, leg: LegKey, snapshot: &Snapshot, cause: &HangUpCause) {
+        if self.legs.contains_key(&leg) {
+            return;
+        }
+        if let Ok((mut dialog, ..)) = Dialog::restore(snapshot) {
+            // The earlier process may have sent more requests than it told: jump over them.
+            dialog.local_cseq = dialog.local_cseq.saturating_add(1000).min(crate::message::limits::CSEQ_MAX - 1);
+            let hop = Hop { uri: dialog.next_hop().clone(), hint: dialog.heard_from, advertised: dialog.advertised };
+            let mut bye = dialog.request(&Method::Bye);
+            add_reason(&mut bye, cause);
+            self.send(Sending::new(bye, hop, Owner::Nobody));
+        }
+        self.report(Report::Ended { leg, reason: EndReason::HungUp, local: true });
+    }
+
+    // What becomes of our requests.
+
+    fn send_within(&mut self, leg: LegKey, request: Request, owner: Owner) -> Option<ClientKey> {
+        let session = self.session(leg)?;
+        let hop = session.hop();
+        let credentials = session.credentials.clone();
+        Some(self.send(Sending { credentials, ..Sending::new(request, hop, owner) }))
+    }
+
+    fn send_ack(&mut self, leg: LegKey, number: u32) {
+        let Some(session) = self.session(leg) else { return };
+        let ack = session.dialog.ack(number);
+        session.ack = Ack::Asked { number };
+        self.send_within(leg, ack, Owner::Ack { leg });
+    }
+
+    pub(super) fn ack_was_sent(&mut self, leg: LegKey, way: Way, bytes: Vec<u8>) {
+        if let Some(session) = self.session(leg)
+            && let Ack::Asked { number } = session.ack
+        {
+            session.ack = Ack::Sent { number, way, bytes };
+        }
+    }
+
+    /// A 2xx to the leg's first INVITE came again, or from another fork.
+    pub(super) fn success_repeated(&mut self, key: ClientKey, leg: LegKey, response: &Response) {
+        let is_same = match (self.session(leg), response.headers.to()) {
+            (Some(session), Ok(to)) => to.tag().unwrap_or_default() == session.dialog.id.remote_tag,
+            (Some(_) | None, _) => false,
+        };
+        if is_same {
+            self.resend_ack(leg, response);
+        } else {
+            self.end_unwanted(key, response);
+        }
+    }
+
+    fn resend_ack(&mut self, leg: LegKey, response: &Response) {
+        let asked = response.headers.cseq().map_or(0, |cseq| cseq.number);
+        let Some(session) = self.session(leg) else { return };
+        if let Ack::Sent { number, way, bytes } = &session.ack
+            && *number == asked
+        {
+            let (way, bytes) = (*way, bytes.clone());
+            self.counters.retransmissions_sent += 1;
+            self.transmit(way, bytes);
+        }
+    }
+
+    /// A 2xx whose transaction is over, to a dialog that is still there. Whether it is.
+    pub(super) fn acknowledge_again(&mut self, response: &Response) -> bool {
+        let headers = &response.headers;
+        let (Ok(call_id), Ok(from), Ok(to)) = (headers.call_id(), headers.from(), headers.to()) else { return false };
+        let id = DialogId {
+            call_id: call_id.to_owned(),
+            local_tag: from.tag().unwrap_or_default().to_owned(),
+            remote_tag: to.tag().unwrap_or_default().to_owned(),
+        };
+        let leg = self.dialogs.get(&id).copied();
+        if let Some(leg) = leg {
+            self.resend_ack(leg, response);
+        }
+        leg.is_some()
+    }
+
+    /// Sends the offer that waits, if it may be sent.
+    fn send_offer(&mut self, leg: LegKey) {
+        let now = self.now;
+        let Some(session) = self.session(leg) else { return };
+        if !session.is_acknowledged() || session.parting.is_some() {
+            return;
+        }
+        let Some(offer) = session.offers.begin(now) else { return };
+        self.send_reinvite(leg, offer);
+    }
+
+    fn send_reinvite(&mut self, leg: LegKey, offer: Vec<u8>) {
+        let Some(session) = self.session(leg) else { return };
+        let timer = session.timer;
+        let mut request = session.dialog.request(&Method::Invite).with_body("application/sdp", offer);
+        add_timer(&mut request, timer);
+        let key = self.send_within(leg, request, Owner::Within { leg });
+        if let Some(session) = self.session(leg) {
+            session.ours = key;
+        }
+    }
+
+    /// Keeps the session alive: by UPDATE where the peer knows it, else by our description as it is.
+    fn send_refresh(&mut self, leg: LegKey) {
+        let Some(session) = self.session(leg) else { return };
+        if !session.offers.begin_refresh() {
+            return;
+        }
+        if !session.peer_updates {
+            let offer = session.local_sdp.clone();
+            self.send_reinvite(leg, offer);
+            return;
+        }
+        let timer = session.timer;
+        let mut request = session.dialog.request(&Method::Update);
+        add_timer(&mut request, timer);
+        let key = self.send_within(leg, request, Owner::Within { leg });
+        if let Some(session) = self.session(leg) {
+            session.ours = key;
+        }
+    }
+
+    /// Our re-INVITE or UPDATE is another one: with credentials.
+    pub(super) fn within_moved(&mut self, leg: LegKey, key: ClientKey) {
+        if let Some(session) = self.session(leg) {
+            session.ours = Some(key);
+        }
+    }
+
+    /// The next number of a request within the leg's dialog.
+    pub(super) fn next_number(&mut self, leg: LegKey) -> Option<u32> {
+        let session = self.session(leg)?;
+        session.dialog.local_cseq += 1;
+        Some(session.dialog.local_cseq)
+    }
+
+    /// The final response to our re-INVITE or UPDATE, or a repeated 2xx.
+    pub(super) fn within_answered(&mut self, key: ClientKey, leg: LegKey, response: &Response) {
+        let now = self.now;
+        let jitter = Duration::from_millis(self.naming.below(190) * 10);
+        let Some(request) = self.clients.get(&key).map(|transaction| transaction.request.clone()) else { return };
+        let Some(session) = self.session(leg) else { return };
+        if session.ours != Some(key) {
+            self.resend_ack(leg, response);
+            return;
+        }
+        session.ours = None;
+        let is_invite = request.method == Method::Invite;
+        if response.is_success() {
+            let is_retargeted = session.dialog.retarget(&response.headers);
+            session.note_timer(now, &response.headers);
+            let answer = sdp_of(&response.headers, &response.body);
+            let local = session.offers.local_ends();
+            let is_changed = answer.as_ref().is_some_and(|answer| *answer != session.remote_sdp);
+            if let Some(Local::Ordered(offer)) = &local {
+                session.local_sdp.clone_from(offer);
+            }
+            if let Some(answer) = &answer {
+                session.remote_sdp.clone_from(answer);
+            }
+            let snapshot = session.snapshot();
+            let report = match (local, answer) {
+                (Some(Local::Ordered(_)), Some(sdp)) => Some(Report::OfferAnswered { leg, sdp, snapshot }),
+                (Some(Local::Ordered(_)), None) => Some(Report::OfferFailed { leg, status: 488 }),
+                (Some(Local::Refresh) | None, Some(sdp)) if is_changed => {
+                    Some(Report::OfferAnswered { leg, sdp, snapshot })
+                }
+                (Some(Local::Refresh) | None, _) if is_retargeted => Some(Report::Reshaped { leg, snapshot }),
+                (Some(Local::Refresh) | None, _) => None,
+            };
+            if is_invite {
+                let number = request.headers.cseq().map_or(0, |cseq| cseq.number);
+                self.send_ack(leg, number);
+            }
+            if let Some(report) = report {
+                self.report(report);
+            }
+        } else {
+            let status = response.status;
+            let again = match status {
+                // RFC 3261 §14.1: the owner of the Call-ID waits longer, so that the two do not meet again.
+                491 if session.dialog.is_caller => Some(Duration::from_millis(2100) + jitter),
+                491 => Some(jitter),
+                500 | 503 => retry_after(response).filter(|&after| after <= RETRY_AFTER_MAX),
+                422 => Some(Duration::ZERO),
+                _ => None,
+            };
+            if status == 422
+                && let (Some(timer), Ok(Some(seconds))) = (&mut session.timer, response.headers.min_se())
+            {
+                timer.interval = timer.interval.max(Duration::from_secs(seconds.into()));
+            }
+            session.refresh_at = Some(now + again.unwrap_or(REFRESH_AGAIN));
+            let given_up = match again {
+                Some(after) => session.offers.glare(now + after),
+                None => session.offers.local_ends(),
+            };
+            if matches!(status, 408 | 481) {
+                // RFC 3261 §12.2.1.2: the peer does not have the dialog.
+                self.end_with_bye(leg, &HangUpCause::because(status, "Dialog lost"), EndReason::Lost);
+                return;
+            }
+            if let Some(Local::Ordered(_)) = given_up {
+                self.report(Report::OfferFailed { leg, status });
+            }
+        }
+        self.send_offer(leg);
+        self.watch_leg(leg);
+    }
+
+    /// A request within the dialog was never answered, or could not be sent (RFC 3261 §12.2.1.2).
+    pub(super) fn within_lost(&mut self, leg: LegKey) {
+        if self.session(leg).is_some() {
+            self.end_with_bye(leg, &HangUpCause::because(408, "No response"), EndReason::Lost);
+        }
+    }
+
+    // What the peer asks.
+
+    /// A request with a To tag.
+    pub(super) fn receive_within(&mut self, key: ServerKey) {
+        let Some(transaction) = self.servers.get(&key) else { return };
+        let request = transaction.request.clone();
+        let leg = dialog_id(&request).and_then(|id| self.dialogs.get(&id).copied());
+        let (Some(leg), Ok(cseq)) = (leg, request.headers.cseq()) else {
+            self.reply(key, 481);
+            return;
+        };
+        let dialog = match self.legs.get_mut(&leg) {
+            Some(Leg::Talking(session)) => &mut session.dialog,
+            Some(Leg::Called(called)) => &mut called.dialog,
+            Some(Leg::Calling(_)) | None => {
+                self.reply(key, 481);
+                return;
+            }
+        };
+        if !dialog.admit(cseq.number) {
+            self.reply(key, 500);
+            return;
+        }
+        let is_early = matches!(self.legs.get(&leg), Some(Leg::Called(_)));
+        match request.method {
+            Method::Bye => {
+                self.reply(key, 200);
+                let cause = request.headers.reason().ok().flatten().and_then(|reason| reason.cause);
+                if is_early {
+                    self.called_ended(leg, Some(487), EndReason::Bye { cause }, false);
+                } else {
+                    self.finish(leg, None, EndReason::Bye { cause }, false);
+                }
+            }
+            // RFC 3261 §14.2: an INVITE while the first one is not answered.
+            Method::Invite | Method::Update if is_early => self.reply_later(key, 500),
+            Method::Invite => self.receive_reinvite(key, leg, &request),
+            Method::Update => self.receive_update(key, leg, &request),
+            Method::Info => self.receive_info(key, leg, &request),
+            Method::Options => self.reply_to_options(key),
+            // RFC 6665 §4.1.3, RFC 3262 §3: nothing of that kind was asked for.
+            Method::Notify | Method::Prack => self.reply(key, 481),
+            Method::Ack
+            | Method::Cancel
+            | Method::Register
+            | Method::Subscribe
+            | Method::Refer
+            | Method::Message
+            | Method::Publish
+            | Method::Other(_) => self.reply_with(key, 405, |response| response.with(HeaderName::Allow, ALLOW)),
+        }
+    }
+
+    fn receive_reinvite(&mut self, key: ServerKey, leg: LegKey, request: &Request) {
+        let Some(timer) = self.admit_offer(key, leg, request) else { return };
+        if let Some(transaction) = self.servers.get_mut(&key) {
+            transaction.leg = Some(leg);
+        }
+        if let Some(offer) = sdp_of(&request.headers, &request.body) {
+            self.take_offer(key, leg, offer, true);
+            return;
+        }
+        // RFC 3261 §14.2: without an offer the peer asks for ours; the ACK brings its answer.
+        let now = self.now;
+        let number = request.headers.cseq().map_or(0, |cseq| cseq.number);
+        let Some(session) = self.session(leg) else { return };
+        session.offers.remote_begins();
+        session.unacknowledged = Some(Unacknowledged { key, number, has_offer: true, is_first: false });
+        session.start_timer(now, timer, Refresher::Uas);
+        let contact = NameAddr::new(session.dialog.local_target.clone());
+        let offer = session.local_sdp.clone();
+        self.reply_with(key, 200, |response| {
+            with_session(response, contact, timer).with_body("application/sdp", offer)
+        });
+        self.watch_leg(leg);
+    }
+
+    fn receive_update(&mut self, key: ServerKey, leg: LegKey, request: &Request) {
+        if let Some(offer) = sdp_of(&request.headers, &request.body) {
+            if self.admit_offer(key, leg, request).is_some() {
+                self.take_offer(key, leg, offer, false);
+            }
+            return;
+        }
+        // RFC 4028 §9: a refresh, or a new target, and nothing else.
+        let timer = match asked_timer(&request.headers) {
+            TimerAsked::TooShort => {
+                self.reply_too_short(key);
+                return;
+            }
+            TimerAsked::Agreed(timer) => Some(timer),
+            TimerAsked::No => None,
+        };
+        let now = self.now;
+        let Some(session) = self.session(leg) else { return };
+        let is_retargeted = session.dialog.retarget(&request.headers);
+        session.start_timer(now, timer, Refresher::Uas);
+        let contact = NameAddr::new(session.dialog.local_target.clone());
+        let snapshot = session.snapshot();
+        self.reply_with(key, 200, |response| with_session(response, contact, timer));
+        self.watch_leg(leg);
+        if is_retargeted {
+            self.report(Report::Reshaped { leg, snapshot });
+        }
+    }
+
+    /// Whether an offer, or the wish for one, may be taken; refused otherwise.
+    #[expect(clippy::option_option, reason = "refused, and admitted without a timer, are different outcomes")]
+    fn admit_offer(&mut self, key: ServerKey, leg: LegKey, request: &Request) -> Option<Option<SessionExpires>> {
+        let session = self.session(leg)?;
+        if session.parting.is_some() {
+            self.reply(key, 481);
+            return None;
+        }
+        if !session.is_acknowledged() {
+            self.reply(key, 491);
+            return None;
+        }
+        match session.offers.admit() {
+            Admission::Glare => {
+                self.reply(key, 491);
+                return None;
+            }
+            Admission::Later => {
+                self.reply_later(key, 500);
+                return None;
+            }
+            Admission::Take => {}
+        }
+        let timer = match asked_timer(&request.headers) {
+            TimerAsked::TooShort => {
+                self.reply_too_short(key);
+                return None;
+            }
+            TimerAsked::Agreed(timer) => Some(timer),
+            TimerAsked::No => None,
+        };
+        let session = self.session(leg)?;
+        session.dialog.retarget(&request.headers);
+        session.note_allow(&request.headers);
+        Some(timer)
+    }
+
+    fn take_offer(&mut self, key: ServerKey, leg: LegKey, offer: Vec<u8>, is_invite: bool) {
+        let until = self.now + ANSWER_WITHIN;
+        let Some(session) = self.session(leg) else { return };
+        session.offers.remote_begins();
+        session.theirs = Some(Theirs { key, until, offer: offer.clone(), is_invite });
+        let snapshot = session.snapshot();
+        if is_invite {
+            self.reply(key, 100);
+        }
+        self.watch_leg(leg);
+        self.report(Report::Offered { leg, sdp: offer, snapshot });
+    }
+
+    pub(super) fn reply_too_short(&mut self, key: ServerKey) {
+        self.reply_with(key, 422, |response| response.with(HeaderName::MinSe, MIN_SE.as_secs().to_string()));
+    }
+
+    fn receive_info(&mut self, key: ServerKey, leg: LegKey, request: &Request) {
+        if request.body.is_empty() {
+            self.reply(key, 200);
+            return;
+        }
+        let media = request.headers.content_type().ok().flatten().map(|kind| kind.media);
+        let tone = match media.as_deref() {
+            Some("application/dtmf-relay") => relayed_tone(&request.body),
+            Some("application/dtmf") => plain_tone(&request.body),
+            Some(_) | None => {
+                let accept = "application/dtmf-relay, application/dtmf";
+                self.reply_with(key, 415, |response| response.with(HeaderName::Accept, accept));
+                return;
+            }
+        };
+        match tone {
+            Some(tone) => {
+                self.reply(key, 200);
+                if self.session(leg).is_some_and(|session| session.parting.is_none()) {
+                    self.report(Report::Dtmf { leg, tone });
+                }
+            }
+            None => self.reply(key, 400),
+        }
+    }
+
+    /// An ACK that is not part of its transaction: of a 2xx of ours.
+    pub(super) fn success_acknowledged(&mut self, request: &Request) {
+        let leg = dialog_id(request).and_then(|id| self.dialogs.get(&id).copied());
+        let (Some(leg), Ok(cseq)) = (leg, request.headers.cseq()) else { return };
+        let Some(session) = self.session(leg) else { return };
+        let Some(unacknowledged) = session.unacknowledged.take_if(|one| one.number == cseq.number) else { return };
+        session.offers.remote_ends();
+        let answer = sdp_of(&request.headers, &request.body).filter(|_| unacknowledged.has_offer);
+        if let Some(answer) = &answer {
+            session.remote_sdp.clone_from(answer);
+        }
+        let snapshot = session.snapshot();
+        let parting = session.parting.clone();
+        self.stop_repeating(unacknowledged.key);
+        if let Some(cause) = parting {
+            self.end_with_bye(leg, &cause, EndReason::HungUp);
+            return;
+        }
+        if unacknowledged.is_first {
+            if unacknowledged.has_offer && answer.is_none() {
+                let cause = HangUpCause::because(488, "No answer to the offer");
+                self.end_with_bye(leg, &cause, EndReason::NotConfirmed);
+                return;
+            }
+            self.report(Report::Confirmed { leg, sdp: answer, snapshot });
+        } else if let Some(sdp) = answer {
+            self.report(Report::OfferAnswered { leg, sdp, snapshot });
+        }
+        self.send_offer(leg);
+        self.watch_leg(leg);
+    }
+
+    /// The ACK of a 2xx of ours never came: the dialog is ended (RFC 3261 §13.3.1.4).
+    pub(super) fn not_acknowledged(&mut self, leg: LegKey, key: ServerKey) {
+        let Some(session) = self.session(leg) else { return };
+        if session.unacknowledged.as_ref().is_some_and(|one| one.key == key) {
+            let cause = session.parting.clone().unwrap_or_else(|| HangUpCause::because(408, "No ACK"));
+            self.end_with_bye(leg, &cause, EndReason::NotConfirmed);
+        }
+    }
+
+    /// The peer cancelled its re-INVITE.
+    pub(super) fn reinvite_cancelled(&mut self, leg: LegKey, key: ServerKey) {
+        let Some(session) = self.session(leg) else { return };
+        if session.theirs.take_if(|theirs| theirs.key == key).is_none() {
+            return;
+        }
+        session.offers.remote_ends();
+        let snapshot = session.snapshot();
+        self.reply(key, 487);
+        self.send_offer(leg);
+        self.watch_leg(leg);
+        self.report(Report::Reshaped { leg, snapshot });
+    }
+
+    // Time and the end.
+
+    pub(super) fn talking_time(&mut self, leg: LegKey) {
+        let now = self.now;
+        let Some(session) = self.session(leg) else { return };
+        if let Ack::Held { until, .. } = session.ack
+            && until <= now
+        {
+            self.end_with_bye(leg, &HangUpCause::because(408, "Not confirmed"), EndReason::NotConfirmed);
+            return;
+        }
+        if let Some(theirs) = session.theirs.take_if(|theirs| theirs.until <= now) {
+            session.offers.remote_ends();
+            self.reply(theirs.key, 500);
+        }
+        let Some(session) = self.session(leg) else { return };
+        if let Some(timer) = session.timer {
+            if timer.ends_at() <= now {
+                let cause = HangUpCause::because(408, "Session timer expired");
+                self.end_with_bye(leg, &cause, EndReason::SessionExpired);
+                return;
+            }
+            if session.timer_due().is_some_and(|at| at <= now) {
+                session.refresh_at = Some(now + REFRESH_AGAIN);
+                self.send_refresh(leg);
+            }
+        }
+        self.send_offer(leg);
+        self.watch_leg(leg);
+    }
+
+    /// Ends the dialog from our side.
+    fn end_with_bye(&mut self, leg: LegKey, cause: &HangUpCause, reason: EndReason) {
+        // RFC 3261 §15.1.1: a 2xx is acknowledged before its dialog is ended.
+        if let Some(session) = self.session(leg)
+            && let Ack::Held { number, .. } = session.ack
+        {
+            self.send_ack(leg, number);
+        }
+        self.finish(leg, Some(cause), reason, true);
+    }
+
+    /// The leg is over.
+    fn finish(&mut self, leg: LegKey, bye: Option<&HangUpCause>, reason: EndReason, local: bool) {
+        if let Some(cause) = bye
+            && let Some(session) = self.session(leg)
+        {
+            let mut request = session.dialog.request(&Method::Bye);
+            add_reason(&mut request, cause);
+            self.send_within(leg, request, Owner::Nobody);
+        }
+        // What is still to be sent goes out while the leg is known, so that its ACK is remembered.
+        self.send_waiting();
+        let Some(Leg::Talking(session)) = self.legs.remove(&leg) else { return };
+        self.alarms.set(Due::Leg(leg), None);
+        self.dialogs.remove(&session.dialog.id);
+        if let Some(theirs) = session.theirs {
+            self.reply(theirs.key, 487);
+        }
+        if let Some(unacknowledged) = session.unacknowledged {
+            self.stop_repeating(unacknowledged.key);
+        }
+        if let (Some(invite), Ack::Sent { way, bytes, .. }) = (session.invite, session.ack) {
+            self.remember_ack(invite, session.dialog.id.remote_tag, way, bytes);
+        }
+        if session.parting.is_none() {
+            self.report(Report::Ended { leg, reason, local });
+        }
+    }
+}
+
+fn add_timer(request: &mut Request, timer: Option<SessionTimer>) {
+    request.headers.push(HeaderName::Allow, ALLOW);
+    request.headers.push(HeaderName::Supported, SUPPORTED);
+    if let Some(timer) = timer {
+        let refresher = Some(if timer.ours { Refresher::Uac } else { Refresher::Uas });
+        let seconds = timer.interval.as_secs().min(u32::MAX.into()) as u32;
+        request.headers.push(HeaderName::SessionExpires, SessionExpires { seconds, refresher });
+        request.headers.push(HeaderName::MinSe, MIN_SE.as_secs().to_string());
+    }
+}
+
+/// The dialog a request of the peer belongs to.
+pub(super) fn dialog_id(request: &Request) -> Option<DialogId> {
+    let headers = &request.headers;
+    Some(DialogId {
+        call_id: headers.call_id().ok()?.to_owned(),
+        local_tag: headers.to().ok()?.tag()?.to_owned(),
+        remote_tag: headers.from().ok()?.tag().unwrap_or_default().to_owned(),
+    })
+}
+
+/// `Signal=5`, `Duration=160`, a line each.
+fn relayed_tone(body: &[u8]) -> Option<Tone> {
+    let text = std::str::from_utf8(body).ok()?;
+    let value = |name: &str| {
+        text.lines().find_map(|line| {
+            let (key, value) = line.split_once('=')?;
+            key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    };
+    let duration =
+        value("duration").and_then(|text| text.parse::<u16>().ok()).map(|ms| Duration::from_millis(ms.into()));
+    Some(Tone { digit: digit(value("signal")?)?, duration })
+}
+
+fn plain_tone(body: &[u8]) -> Option<Tone> {
+    Some(Tone { digit: digit(std::str::from_utf8(body).ok()?.trim())?, duration: None })
+}
+
+fn digit(text: &str) -> Option<char> {
+    // RFC 4733 numbers: some send `10` for `*` and `11` for `#`.
+    match text {
+        "10" => Some('*'),
+        "11" => Some('#'),
+        _ => {
+            let mut characters = text.chars().map(|character| character.to_ascii_uppercase());
+            let digit = characters.next().filter(|digit| matches!(digit, '0'..='9' | '*' | '#' | 'A'..='D'))?;
+            characters.next().is_none().then_some(digit)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{plain_tone, relayed_tone};
+
+    #[test]
+    fn tones_by_info_are_read() {
+        let tone = relayed_tone(b"Signal= 5\r\nDuration= 160\r\n").unwrap();
+        assert_eq!((tone.digit, tone.duration), ('5', Some(Duration::from_millis(160))));
+        assert_eq!(relayed_tone(b"Signal=11").unwrap().digit, '#');
+        assert_eq!(plain_tone(b"a\r\n").unwrap().digit, 'A');
+        assert_eq!(plain_tone(b"55"), None);
+        assert_eq!(relayed_tone(b"Duration=160"), None);
+        assert_eq!(relayed_tone(b"\xff"), None);
+    }
+}
