@@ -17,6 +17,7 @@
 //!             └─── PhoneEvents ←───────────┘  every 20 ms, all calls of the bank
 //! ```
 
+mod desk;
 pub mod event;
 pub mod load;
 pub mod phone;
@@ -25,12 +26,13 @@ pub mod script;
 mod sounds;
 mod station;
 mod talk;
+mod wire;
 
 pub use event::{By, CallKey, EndCause, Happening, PhoneEvent, Statistics, ToneLevel};
 pub use load::{LoadBank, LoadConfig, LoadCounters};
 pub use phone::{
-    Account, BankConfig, Events, Line, LineFailed, Phone, PhoneBank, PhoneConfig, PhoneOrder, Place, ShutDown,
-    StartError, Transport, TrunkLine,
+    Account, BankConfig, Events, Line, LineFailed, OrderError, Phone, PhoneBank, PhoneConfig, PhoneOrder, Place,
+    ShutDown, StartError, Transport, TrunkLine,
 };
 pub use script::{CodecName, Reply, Say, Script, ScriptError};
 pub use sounds::SoundError;

@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use media::Source;
 use tokio::sync::{Mutex, broadcast};
 
 use crate::event::{CallKey, Happening, PhoneEvent};
 use crate::load::{Counting, LoadCounters};
 use crate::script::{Say, Script};
+use crate::sounds::{SoundError, Sounds};
 use crate::station::{Station, StationConfig};
 use crate::talk::TalkThread;
 
@@ -165,14 +167,28 @@ pub enum StartError {
     Thread(io::Error),
     #[error("the system gives no random numbers")]
     Random,
+    /// The line runs, and is silent.
+    #[error(transparent)]
+    Sound(#[from] SoundError),
 }
 
-/// Why a line is not there.
+/// Why a line is not there, or not as it was meant.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {why}")]
 pub struct LineFailed {
     pub line: String,
     pub why: StartError,
+}
+
+/// Why an order is not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    #[error(transparent)]
+    ShutDown(#[from] ShutDown),
+    #[error(transparent)]
+    Sound(#[from] SoundError),
+    #[error("the system gives no random numbers")]
+    Random,
 }
 
 /// The bank is shut down.
@@ -192,6 +208,7 @@ struct Inner {
     teller: Teller,
     counting: Arc<Counting>,
     talk: TalkThread,
+    sounds: Arc<Sounds>,
     stations: Mutex<Stations>,
 }
 
@@ -216,7 +233,6 @@ impl PhoneBank {
         let own = Station::start(StationConfig {
             bind: config.local,
             bank: config.clone(),
-            challenge: None,
             teller: teller.clone(),
             counting: Arc::clone(&counting),
             talk: talk.handle(),
@@ -224,7 +240,7 @@ impl PhoneBank {
         .await?;
         let local = own.local_addr();
         let stations = Mutex::new(Stations { own, trunks: BTreeMap::new() });
-        Ok(Self { inner: Arc::new(Inner { config, local, teller, counting, talk, stations }) })
+        Ok(Self { inner: Arc::new(Inner { config, local, teller, counting, talk, sounds: Arc::default(), stations }) })
     }
 
     /// Where registered and direct lines speak SIP.
@@ -235,18 +251,19 @@ impl PhoneBank {
     /// Makes the lines of the bank these, and no others: new ones start, those that are gone unregister and hang up,
     /// changed ones take their new script for the calls that come. Lines that cannot start are told; the others run.
     pub async fn set(&self, lines: Vec<Line>) -> Vec<LineFailed> {
+        let (lines, mut failed) = self.furnish(lines).await;
         let mut stations = self.inner.stations.lock().await;
-        let mut failed = Vec::new();
-        let (trunks, others): (Vec<Line>, Vec<Line>) =
-            lines.into_iter().partition(|line| matches!(line.place, Place::Trunk(_)));
+        let (trunks, others): (Vec<_>, Vec<_>) =
+            lines.into_iter().partition(|(line, _)| matches!(line.place, Place::Trunk(_)));
+        // A bank that is shut down has no lines, and wants none.
         let _ = stations.own.set(others).await;
-        let kept = |name: &str, place: &TrunkLine| {
-            trunks.iter().any(|line| line.name == name && line.place == Place::Trunk(place.clone()))
+        let is_kept = |name: &str, place: &TrunkLine| {
+            trunks.iter().any(|(line, _)| line.name == name && line.place == Place::Trunk(place.clone()))
         };
         let gone: Vec<String> = stations
             .trunks
             .iter()
-            .filter(|(name, (place, _))| !kept(name, place))
+            .filter(|(name, (place, _))| !is_kept(name, place))
             .map(|(name, _)| name.clone())
             .collect();
         for name in gone {
@@ -254,33 +271,59 @@ impl PhoneBank {
                 station.shut_down(LINE_GOES_WITHIN).await;
             }
         }
-        for line in trunks {
+        for (line, source) in trunks {
             let Place::Trunk(place) = line.place.clone() else { continue };
-            let name = line.name.clone();
-            if !stations.trunks.contains_key(&name) {
-                let started = Station::start(StationConfig {
-                    bind: place.bind,
-                    bank: self.inner.config.clone(),
-                    challenge: place.challenge.clone(),
-                    teller: self.inner.teller.clone(),
-                    counting: Arc::clone(&self.inner.counting),
-                    talk: self.inner.talk.handle(),
-                });
-                match started.await {
-                    Ok(station) => {
-                        stations.trunks.insert(name.clone(), (place, station));
-                    }
+            let station = match stations.trunks.remove(&line.name) {
+                Some((_, station)) => station,
+                None => match Station::start(self.station_at(&place)).await {
+                    Ok(station) => station,
                     Err(why) => {
-                        failed.push(LineFailed { line: name, why });
+                        failed.push(LineFailed { line: line.name, why });
                         continue;
                     }
-                }
-            }
-            if let Some((_, station)) = stations.trunks.get(&name) {
-                let _ = station.set(vec![line]).await;
-            }
+                },
+            };
+            let name = line.name.clone();
+            let _ = station.set(vec![(line, source)]).await;
+            stations.trunks.insert(name, (place, station));
         }
         failed
+    }
+
+    fn station_at(&self, place: &TrunkLine) -> StationConfig {
+        StationConfig {
+            bind: place.bind,
+            bank: self.inner.config.clone(),
+            teller: self.inner.teller.clone(),
+            counting: Arc::clone(&self.inner.counting),
+            talk: self.inner.talk.handle(),
+        }
+    }
+
+    /// Gives each line its sound. One whose file cannot be played is silent, and told.
+    async fn furnish(&self, lines: Vec<Line>) -> (Vec<(Line, Source)>, Vec<LineFailed>) {
+        let mut failed = Vec::new();
+        let mut furnished = Vec::with_capacity(lines.len());
+        for line in lines {
+            let source = self.source(line.script.say.clone(), line.name.clone()).await.unwrap_or_else(|error| {
+                failed.push(LineFailed { line: line.name.clone(), why: error.into() });
+                Source::Silence
+            });
+            furnished.push((line, source));
+        }
+        (furnished, failed)
+    }
+
+    async fn source(&self, say: Say, speaker: String) -> Result<Source, SoundError> {
+        if !self.inner.config.sound {
+            return Ok(Source::Silence);
+        }
+        let sounds = Arc::clone(&self.inner.sounds);
+        // Files are read and voices made on a thread that may take its time.
+        match tokio::task::spawn_blocking(move || sounds.source(&say, &speaker)).await {
+            Ok(source) => source,
+            Err(_) => Ok(Source::Silence),
+        }
     }
 
     /// The events from here on.
@@ -289,18 +332,22 @@ impl PhoneBank {
     }
 
     /// Gives an order.
-    pub async fn order(&self, order: PhoneOrder) -> Result<(), ShutDown> {
+    pub async fn order(&self, order: PhoneOrder) -> Result<(), OrderError> {
+        let source = match &order {
+            PhoneOrder::Say { call, say } => Some(self.source(say.clone(), call.to_string()).await?),
+            _ => None,
+        };
         // Only the station that has the call, or the line, takes it.
         let stations = self.inner.stations.lock().await;
         for (_, station) in stations.trunks.values() {
-            station.order(order.clone()).await?;
+            station.order(order.clone(), source.clone()).await?;
         }
-        stations.own.order(order).await
+        Ok(stations.own.order(order, source).await?)
     }
 
     /// Calls somebody from a line; the call's name is known before anything happens to it.
-    pub async fn dial(&self, line: &str, to: &str) -> Result<CallKey, ShutDown> {
-        let call = CallKey(random().map_err(|_| ShutDown)?);
+    pub async fn dial(&self, line: &str, to: &str) -> Result<CallKey, OrderError> {
+        let call = CallKey(random().map_err(|_| OrderError::Random)?);
         self.order(PhoneOrder::Dial { line: line.to_owned(), call, to: to.to_owned() }).await?;
         Ok(call)
     }
@@ -315,7 +362,7 @@ impl PhoneBank {
         let mut stations = self.inner.stations.lock().await;
         let trunks = std::mem::take(&mut stations.trunks);
         let all = trunks.values().map(|(_, station)| station).chain([&stations.own]);
-        let asked: Vec<_> = all.map(|station| station.ask_to_shut_down(within)).collect();
+        let asked: Vec<_> = all.map(|station| station.shut_down(within)).collect();
         for end in asked {
             end.await;
         }
@@ -357,7 +404,7 @@ impl Phone {
     }
 
     /// Calls somebody.
-    pub async fn dial(&self, to: &str) -> Result<CallKey, ShutDown> {
+    pub async fn dial(&self, to: &str) -> Result<CallKey, OrderError> {
         self.bank.dial(&self.line, to).await
     }
 

@@ -101,9 +101,9 @@ impl Script {
 }
 
 /// The longest a line waits for anything.
-const WAIT_MAX: Duration = Duration::from_secs(3600);
+const WAIT_MAX: Duration = Duration::from_hours(1);
 /// As many keys as a media port queues.
-const KEYS_MAX: usize = 64;
+pub(crate) const KEYS_MAX: usize = 64;
 
 /// The table as it is written.
 #[derive(Default, Deserialize, Serialize)]

@@ -1,22 +1,24 @@
-//! One SIP user agent at work: its sockets, its agent, its lines and their calls.
+//! One SIP user agent at work: bytes, orders and time go to its [`Desk`], and what that wants done is done.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::net::UdpSocket;
+use media::Source;
+use sip::agent::{Input, Output, Transport};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::desk::{Desk, DeskConfig};
 use crate::load::Counting;
-use crate::phone::{BankConfig, Line, PhoneOrder, ShutDown, StartError, Teller};
-use crate::talk::TalkHandle;
+use crate::phone::{BankConfig, Line, PhoneOrder, Place, ShutDown, StartError, Teller, random};
+use crate::talk::{TalkHandle, bind_rtp};
+use crate::wire::{Arrival, SIP_PORT, TCP, UDP, Wire, address_towards, addresses_of};
 
 /// What a station needs.
 #[derive(Debug)]
 pub(crate) struct StationConfig {
     pub(crate) bind: SocketAddr,
     pub(crate) bank: BankConfig,
-    pub(crate) challenge: Option<(String, String)>,
     pub(crate) teller: Teller,
     pub(crate) counting: Arc<Counting>,
     pub(crate) talk: TalkHandle,
@@ -31,8 +33,8 @@ pub(crate) struct Station {
 
 #[derive(Debug)]
 enum Request {
-    Set(Vec<Line>),
-    Order(PhoneOrder),
+    Set { lines: Vec<(Line, Source)>, advertised: Option<SocketAddr> },
+    Order { order: PhoneOrder, source: Option<Source> },
     ShutDown { within: Duration, done: oneshot::Sender<()> },
 }
 
@@ -42,21 +44,27 @@ const REQUESTS_MAX: usize = 1024;
 impl Station {
     pub(crate) async fn start(config: StationConfig) -> Result<Self, StartError> {
         let refused = |error| StartError::Bind { address: config.bind, error };
-        let socket = UdpSocket::bind(config.bind).await.map_err(refused)?;
-        let local = socket.local_addr().map_err(refused)?;
-        let (requests, mut receiver) = mpsc::channel(REQUESTS_MAX);
-        tokio::spawn(async move {
-            let _ = (&socket, &config);
-            while let Some(request) = receiver.recv().await {
-                match request {
-                    Request::Set(_) | Request::Order(_) => {}
-                    Request::ShutDown { within: _, done } => {
-                        let _ = done.send(());
-                        return;
-                    }
-                }
-            }
+        let (mut wire, arrivals) = Wire::open(config.bind).map_err(refused)?;
+        wire.listen().await;
+        let local = wire.local;
+        let address = if local.ip().is_unspecified() { default_address(local) } else { local.ip() };
+        let advertised = SocketAddr::new(address, local.port());
+        let deaf = if config.bank.sound { None } else { Some(bind_rtp(local.ip()).map_err(refused)?) };
+        let desk = Desk::new(DeskConfig {
+            local,
+            user_agent: config.bank.user_agent.clone(),
+            trace: config.bank.trace,
+            deaf,
+            node_secret: random()?,
+            seed: random()?,
+            teller: config.teller,
+            counting: config.counting,
+            talk: config.talk,
         });
+        let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+        let mut shift = Shift { desk, wire, shutting: None };
+        shift.listening(advertised);
+        tokio::spawn(shift.run(receiver, arrivals));
         Ok(Self { local, requests })
     }
 
@@ -64,26 +72,185 @@ impl Station {
         self.local
     }
 
-    pub(crate) async fn set(&self, lines: Vec<Line>) -> Result<(), ShutDown> {
-        self.requests.send(Request::Set(lines)).await.map_err(|_| ShutDown)
+    pub(crate) async fn set(&self, lines: Vec<(Line, Source)>) -> Result<(), ShutDown> {
+        let advertised = if self.local.ip().is_unspecified() { self.advertised_for(&lines).await } else { None };
+        self.requests.send(Request::Set { lines, advertised }).await.map_err(|_| ShutDown)
     }
 
-    pub(crate) async fn order(&self, order: PhoneOrder) -> Result<(), ShutDown> {
-        self.requests.send(Request::Order(order)).await.map_err(|_| ShutDown)
+    /// Our address as the registrar of the first registered line sees it.
+    async fn advertised_for(&self, lines: &[(Line, Source)]) -> Option<SocketAddr> {
+        let account = lines.iter().find_map(|(line, _)| match &line.place {
+            Place::Registered(account) => Some(account),
+            Place::Trunk(_) | Place::Direct => None,
+        })?;
+        let (host, port) = crate::desk::split_server(&account.server);
+        let addresses = addresses_of(&host, port.unwrap_or(SIP_PORT)).await;
+        let peer = addresses.into_iter().find(|address| address.is_ipv4() == self.local.is_ipv4())?;
+        Some(SocketAddr::new(address_towards(peer.ip())?, self.local.port()))
     }
 
-    pub(crate) async fn shut_down(&self, within: Duration) {
-        self.ask_to_shut_down(within).await;
+    pub(crate) async fn order(&self, order: PhoneOrder, source: Option<Source>) -> Result<(), ShutDown> {
+        self.requests.send(Request::Order { order, source }).await.map_err(|_| ShutDown)
     }
 
-    /// Asks right away, so that several stations can be asked before any is waited for.
-    pub(crate) fn ask_to_shut_down(&self, within: Duration) -> impl Future<Output = ()> + use<> {
+    /// Says farewell to everyone and ends. Stations are asked all at once and waited for together.
+    pub(crate) fn shut_down(&self, within: Duration) -> impl Future<Output = ()> + use<> {
         let (done, ended) = oneshot::channel();
         let requests = self.requests.clone();
+        let asked = tokio::spawn(async move { requests.send(Request::ShutDown { within, done }).await });
         async move {
-            if requests.send(Request::ShutDown { within, done }).await.is_ok() {
+            if matches!(asked.await, Ok(Ok(()))) {
                 let _ = ended.await;
             }
         }
+    }
+}
+
+/// Without a peer to go by: the address of the default route, to which nothing is sent. RFC 5737 and RFC 3849 keep
+/// these networks for documentation.
+fn default_address(local: SocketAddr) -> std::net::IpAddr {
+    let elsewhere = if local.is_ipv4() { "192.0.2.1" } else { "2001:db8::1" };
+    elsewhere.parse().ok().and_then(address_towards).unwrap_or(local.ip())
+}
+
+/// A station while it runs.
+struct Shift {
+    desk: Desk,
+    wire: Wire,
+    shutting: Option<Shutting>,
+}
+
+struct Shutting {
+    until: Instant,
+    done: Vec<oneshot::Sender<()>>,
+}
+
+/// Datagrams taken in one turn, before other things get theirs.
+const DATAGRAMS_PER_TURN: usize = 64;
+/// Nothing to wait for is looked at again after this.
+const IDLE: Duration = Duration::from_mins(1);
+
+impl Shift {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut arrivals: mpsc::Receiver<Arrival>) {
+        let mut buffer = vec![0; 65_536];
+        loop {
+            self.perform().await;
+            if self.is_over() {
+                break;
+            }
+            let due = self.due();
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(request) => self.take(request),
+                    None => break,
+                },
+                Some(arrival) = arrivals.recv() => self.arrive(arrival),
+                received = self.wire.udp.recv_from(&mut buffer) => {
+                    // An error here tells of an earlier datagram that found no socket at its destination.
+                    if let Ok((length, source)) = received {
+                        self.datagram(source, &buffer[..length]);
+                        self.more_datagrams(&mut buffer);
+                    }
+                }
+                () = tokio::time::sleep_until(due.into()) => self.desk.turn(Instant::now(), Input::Time),
+            }
+        }
+        for done in self.shutting.into_iter().flat_map(|shutting| shutting.done) {
+            let _ = done.send(());
+        }
+    }
+
+    /// Takes what else has arrived, so that a burst costs one wake-up.
+    fn more_datagrams(&mut self, buffer: &mut [u8]) {
+        for _ in 1..DATAGRAMS_PER_TURN {
+            match self.wire.udp.try_recv_from(buffer) {
+                Ok((length, source)) => self.datagram(source, &buffer[..length]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn datagram(&mut self, source: SocketAddr, bytes: &[u8]) {
+        if self.desk.is_deaf() {
+            return;
+        }
+        let now = Instant::now();
+        self.desk.turn(now, Input::Datagram { flow: UDP, source, bytes });
+    }
+
+    fn take(&mut self, request: Request) {
+        let now = Instant::now();
+        match request {
+            Request::Set { lines, advertised } => {
+                if let Some(advertised) = advertised {
+                    self.listening(advertised);
+                }
+                self.desk.set(now, lines);
+            }
+            Request::Order { order, source } => self.desk.order(now, order, source),
+            Request::ShutDown { within, done } => {
+                self.desk.close(now);
+                let shutting = self.shutting.get_or_insert(Shutting { until: now + within, done: Vec::new() });
+                shutting.done.push(done);
+            }
+        }
+    }
+
+    fn listening(&mut self, advertised: SocketAddr) {
+        let (now, local) = (Instant::now(), self.wire.local);
+        self.desk.turn(now, Input::Listening { flow: UDP, transport: Transport::Udp, local, advertised });
+        if self.wire.has_listener {
+            self.desk.turn(now, Input::Listening { flow: TCP, transport: Transport::Tcp, local, advertised });
+        }
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        let now = Instant::now();
+        match arrival {
+            Arrival::Accepted(stream) => {
+                if !self.desk.is_deaf() {
+                    self.wire.adopt(stream);
+                }
+            }
+            Arrival::Connected { connect, stream } => match self.wire.adopt(stream) {
+                Some((flow, local, remote)) => {
+                    self.desk.turn(now, Input::Connected { connect, flow, local, remote });
+                }
+                None => self.desk.turn(now, Input::ConnectFailed { connect }),
+            },
+            Arrival::ConnectFailed { connect } => self.desk.turn(now, Input::ConnectFailed { connect }),
+            Arrival::Bytes { flow, source, local, bytes } => {
+                self.desk.turn(now, Input::Stream { flow, source, local, bytes: &bytes });
+            }
+            Arrival::Closed { flow } => {
+                self.wire.close(flow);
+                self.desk.turn(now, Input::StreamClosed { flow });
+            }
+            Arrival::Resolved { query, addresses } => self.desk.turn(now, Input::Resolved { query, addresses }),
+        }
+    }
+
+    /// Does what the desk wants done. Reports stay with the desk, which may want more done because of them.
+    async fn perform(&mut self) {
+        while let Some(output) = self.desk.poll_output(Instant::now()) {
+            match output {
+                Output::Transmit { flow, destination, bytes } => self.wire.transmit(flow, destination, bytes).await,
+                Output::Connect { connect, transport: _, destination } => self.wire.connect(connect, destination),
+                Output::CloseFlow(flow) => self.wire.close(flow),
+                Output::Resolve { query, host, port, transport: _ } => self.wire.resolve(query, host, port),
+                Output::Report(_) => {}
+            }
+        }
+    }
+
+    fn due(&self) -> Instant {
+        let wanted = self.desk.deadline();
+        let end = self.shutting.as_ref().map(|shutting| shutting.until);
+        [wanted, end].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + IDLE)
+    }
+
+    fn is_over(&self) -> bool {
+        self.shutting.as_ref().is_some_and(|shutting| self.desk.is_empty() || Instant::now() >= shutting.until)
     }
 }

@@ -26,8 +26,6 @@ pub(super) struct Inbound {
     settle_ticks: u8,
     /// Packets in a row that were not worth decoding.
     unheard: u8,
-    /// The size of the last Opus packet decoded in silence; zero while somebody talks.
-    silent_bytes: usize,
 }
 
 impl Inbound {
@@ -37,8 +35,8 @@ impl Inbound {
     const EXCESS_MS: i64 = 25;
     /// And this even when somebody does.
     const EXCESS_TALKING_MS: i64 = 60;
-    /// One packet in ten is decoded even if it looks like silence, to see whether it is.
-    const PROBE: u8 = 9;
+    /// One packet in 25 (0.5 s) is decoded even if its sender's detector heard nothing, to see whether it was right.
+    const PROBE: u8 = 25;
 
     pub(super) fn new(config: &PortConfig) -> Result<Self, PortError> {
         let codecs = || config.receive.iter().map(|format| format.codec);
@@ -56,7 +54,6 @@ impl Inbound {
             concealed: 0,
             settle_ticks: 0,
             unheard: 0,
-            silent_bytes: 0,
         })
     }
 
@@ -159,21 +156,19 @@ impl Inbound {
                 };
                 let duration = duration(codec, due.payload);
                 let quiet = codec == Codec::Opus && opus::is_silence(due.payload);
-                // Silence that is sent as sound need not be decoded: its sender's detector heard no voice, and it is no
-                // larger than what turned out to be silence (the detector alone would miss the start of music).
-                let like_silence = codec == Codec::Opus
-                    && !talking
-                    && self.waiting == 0
-                    && duration == 960
-                    && due.payload.len() <= self.silent_bytes + self.silent_bytes / 4
-                    && opus::voiced(due.payload) == Some(false);
-                if quiet || like_silence && self.unheard < Self::PROBE {
+                let skipped = quiet
+                    || codec == Codec::Opus
+                        && !talking
+                        && self.waiting == 0
+                        && duration == 960
+                        && self.unheard < Self::PROBE
+                        && opus::voiced(due.payload) == Some(false);
+                if skipped {
                     self.unheard = self.unheard.saturating_add(1);
                     self.jitter.played(duration, quiet);
                     return false;
                 }
                 self.unheard = 0;
-                self.silent_bytes = if talking { 0 } else { due.payload.len() };
                 if codec.band() != self.decoders.last().band() {
                     self.waiting = 0;
                 }
