@@ -1,1 +1,93 @@
-fn main() {}
+//! Checks and generated documents: `cargo xtask help`.
+
+mod coverage;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Checks, benches and generated documents of convoke")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Format, lints, documentation, licences, walls, coverage: everything but the tests.
+    Check,
+    /// The walls between crates and the taste that a machine can check.
+    Tidy,
+    /// Which test holds which rule of docs/contract: writes docs/coverage.md and fails on a rule without a test.
+    Coverage {
+        /// Write nothing; fail if docs/coverage.md is stale.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Measures what docs/performance.md reports, and prints one JSON line per figure.
+    Bench {
+        /// Shorter runs, for a quick look.
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match perform(&Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: &Task) -> Result<()> {
+    let root = root()?;
+    match task {
+        Task::Check => check(&root),
+        Task::Tidy => tidy::tidy(&root),
+        Task::Coverage { check } => coverage::coverage(&root, *check),
+        Task::Bench { quick } => bench(&root, *quick),
+    }
+}
+
+fn root() -> Result<PathBuf> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(manifest.parent().context("xtask lies in the workspace")?.to_owned())
+}
+
+fn check(root: &Path) -> Result<()> {
+    run(root, "cargo", &["fmt", "--all", "--", "--check"])?;
+    run(root, "cargo", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
+    tidy::tidy(root)?;
+    coverage::coverage(root, true)?;
+    if Command::new("cargo").args(["deny", "--version"]).output().is_ok_and(|output| output.status.success()) {
+        run(root, "cargo", &["deny", "--offline", "check", "licenses", "bans", "sources"])?;
+    } else {
+        println!("cargo-deny is not installed: licences and sources were not checked (cargo install cargo-deny)");
+    }
+    Ok(())
+}
+
+fn bench(root: &Path, quick: bool) -> Result<()> {
+    run(root, "cargo", &["bench", "--package", "media", "--bench", "mixer"])?;
+    let mut arguments = vec!["run", "--release", "--package", "server", "--bin", "convoke", "--", "bench"];
+    if quick {
+        arguments.push("--quick");
+    }
+    run(root, "cargo", &arguments)
+}
+
+fn run(root: &Path, program: &str, arguments: &[&str]) -> Result<()> {
+    println!("$ {program} {}", arguments.join(" "));
+    let status = Command::new(program).args(arguments).current_dir(root).status();
+    match status.with_context(|| format!("cannot run {program}"))? {
+        status if status.success() => Ok(()),
+        status => bail!("{program} {}: {status}", arguments.join(" ")),
+    }
+}
