@@ -5,7 +5,9 @@
 
 pub mod agent;
 pub mod dialog;
+pub mod digest;
 pub mod invite;
 pub mod message;
+pub mod registrar;
 pub mod sdp;
 pub mod transaction;
