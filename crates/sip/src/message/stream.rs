@@ -30,6 +30,8 @@ pub struct StreamParser {
     skipping: u64,
     /// Where to go on looking for the end of the head, so that slow senders cost no quadratic work.
     scanned: usize,
+    /// How many bytes the unfinished message has, once its head is there.
+    needed: usize,
     half_ping: bool,
     overflowed: bool,
     lost: bool,
@@ -82,6 +84,9 @@ impl StreamParser {
         if self.waiting.is_empty() || self.waiting == b"\r" {
             return None;
         }
+        if self.waiting.len() < self.needed {
+            return None;
+        }
         let from = self.scanned.saturating_sub(4);
         // Starting in the middle of a line is harmless: only the line end before an empty line matters.
         let Some(head_end) = end_of_head(&self.waiting, from) else {
@@ -111,7 +116,7 @@ impl StreamParser {
             return Some(StreamItem::Malformed(head.malformed()));
         };
         if self.waiting.len() < end {
-            self.scanned = head_end;
+            self.needed = end;
             return None;
         }
         let read = head.finish(&self.waiting[head_end..end]);
@@ -123,6 +128,10 @@ impl StreamParser {
     }
 
     fn take_line_ends(&mut self) -> Option<StreamItem> {
+        let stray = self.waiting.iter().take_while(|byte| **byte == b'\n').count();
+        if stray > 0 {
+            self.consume(stray);
+        }
         if self.waiting.starts_with(b"\r\n\r\n") {
             self.consume(4);
             self.half_ping = false;
@@ -138,16 +147,13 @@ impl StreamParser {
         if !self.waiting.is_empty() && self.waiting != b"\r" {
             self.half_ping = false;
         }
-        let stray = self.waiting.iter().take_while(|byte| **byte == b'\n').count();
-        if stray > 0 {
-            self.consume(stray);
-        }
         None
     }
 
     fn consume(&mut self, count: usize) {
         self.waiting.drain(..count);
         self.scanned = 0;
+        self.needed = 0;
     }
 
     fn lose(&mut self, problem: Problem) -> StreamItem {
