@@ -79,7 +79,7 @@ pub struct Agent {
     legs: BTreeMap<LegKey, Leg>,
     dialogs: BTreeMap<DialogId, LegKey>,
     registrations: BTreeMap<u64, Registration>,
-    registrar: registrar::Registrar,
+    registrar: registrar::Locations,
 }
 
 /// A leg, by what it goes through.
@@ -100,6 +100,7 @@ enum Due {
     Connect(ConnectId),
     Registration(u64),
     Stream(Flow),
+    Registrar,
 }
 
 impl Agent {
@@ -108,7 +109,7 @@ impl Agent {
         Self {
             timing: Timing::from_t1(config.t1),
             naming: Naming::new(config.node_secret, config.seed),
-            registrar: registrar::Registrar::new(&config),
+            registrar: registrar::Locations::new(&config, now),
             config,
             now,
             network: Network::default(),
@@ -235,6 +236,7 @@ impl Agent {
                 Due::Connect(connect) => self.connect_ended(connect, None),
                 Due::Registration(key) => self.registration_time(key),
                 Due::Stream(flow) => self.stream_time(flow),
+                Due::Registrar => self.registrar_time(),
             }
             self.send_waiting();
         }
@@ -356,7 +358,7 @@ impl Agent {
 
     /// A connection nobody uses is closed; one that a dialog or a registration may use stays.
     fn stream_time(&mut self, flow: Flow) {
-        let is_used = self.registrar.uses(flow)
+        let is_used = self.registrar.uses(self.now, flow)
             || self.legs.values().any(|leg| match leg {
                 Leg::Calling(_) => true,
                 Leg::Called(called) => called.dialog.uses(flow),

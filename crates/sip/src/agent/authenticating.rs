@@ -3,29 +3,32 @@
 use super::Agent;
 use super::clients::{ClientKey, Owner, Sending};
 use super::vocabulary::Credentials;
-use crate::message::{CSeq, HeaderName, Request, Response};
+use crate::digest::DigestClient;
+use crate::message::{CSeq, HeaderName, Response};
 
-/// One answer to a challenge, and one more if it only said that our nonce is stale.
-const ANSWERS_MAX: u8 = 2;
+/// Most challenges to one request that are answered: a proxy's, a server's, and a stale nonce of each. The account
+/// itself stops when its password is refused; this stops a peer that asks for another realm each time.
+const ANSWERS_MAX: u8 = 4;
+
+impl Credentials {
+    pub(super) fn account(&self) -> DigestClient {
+        DigestClient::new(&self.username, &self.password)
+    }
+}
 
 impl Agent {
     /// Sends the request again with credentials, if there are any and they have not been refused already.
     pub(super) fn answer_challenge(&mut self, key: ClientKey, response: &Response) -> bool {
-        let Some(transaction) = self.clients.get(&key) else { return false };
-        let (Some(credentials), Some(way)) = (transaction.credentials.clone(), transaction.way) else { return false };
-        let answers = transaction.challenges;
-        if answers >= ANSWERS_MAX {
-            return false;
-        }
         let cnonce = self.naming.tag();
-        let Some(transaction) = self.clients.get(&key) else { return false };
-        let Some((name, value)) = authorization(&credentials, &transaction.request, response, answers > 0, &cnonce)
-        else {
-            self.counters.authentication_failed += 1;
-            return false;
-        };
+        let Some(transaction) = self.clients.get_mut(&key) else { return false };
+        let answers = transaction.challenges;
+        let (Some(mut account), Some(way)) = (transaction.account.clone(), transaction.way) else { return false };
         let mut request = transaction.request.clone();
         let Ok(cseq) = request.headers.cseq() else { return false };
+        if answers >= ANSWERS_MAX || account.answer(response, &mut request, &cnonce).is_err() {
+            self.counters.authentication_failed += 1;
+            return false;
+        }
         let mut addresses = transaction.addresses.clone();
         addresses.push_front((way.transport, way.destination));
         let mut hop = transaction.hop.clone();
@@ -40,15 +43,12 @@ impl Agent {
         };
         let Some((number, branch)) = next else { return false };
         request.headers.set(HeaderName::CSeq, CSeq { number, ..cseq });
-        request.headers.remove(HeaderName::Authorization);
-        request.headers.remove(HeaderName::ProxyAuthorization);
-        request.headers.push(name, value);
         if let Some(transaction) = self.clients.get_mut(&key) {
             transaction.owner = Owner::Nobody;
         }
         let sending = Sending {
             branch,
-            credentials: Some(credentials),
+            account: Some(account),
             challenges: answers + 1,
             addresses: Some(addresses),
             ..Sending::new(request, hop, owner.clone())
@@ -67,15 +67,4 @@ impl Agent {
         }
         true
     }
-}
-
-/// The header that answers the challenge. After a first answer only a stale nonce is answered again.
-fn authorization(
-    _credentials: &Credentials,
-    _request: &Request,
-    _response: &Response,
-    _only_stale: bool,
-    _cnonce: &str,
-) -> Option<(HeaderName, String)> {
-    None
 }

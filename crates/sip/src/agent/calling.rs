@@ -12,6 +12,7 @@ use super::talking::Session;
 use super::vocabulary::{Branch, Caller, CancelDerived, Credentials, Dial, FailedBecause, HangUpCause, LegKey, Report};
 use super::{Agent, BRANCHES_MAX, Due, Leg};
 use crate::dialog::Dialog;
+use crate::digest::DigestClient;
 use crate::invite::initiator::{better, is_worth_failing_over};
 use crate::message::{CSeq, HeaderName, Method, NameAddr, Request, Response, Uri};
 
@@ -38,7 +39,7 @@ const TARGETS_MAX: usize = 8;
 pub(super) struct Calling {
     caller: Caller,
     offer: Vec<u8>,
-    credentials: Option<Credentials>,
+    account: Option<DigestClient>,
     extra_headers: Vec<(String, String)>,
     ring_until: Instant,
     attempts: Vec<Attempt>,
@@ -130,7 +131,7 @@ impl Agent {
         let calling = Calling {
             caller: dial.caller,
             offer: dial.offer,
-            credentials: dial.credentials,
+            account: dial.credentials.as_ref().map(Credentials::account),
             extra_headers: dial.extra_headers,
             ring_until: self.now + dial.ring_for,
             attempts: attempts.collect(),
@@ -159,7 +160,7 @@ impl Agent {
         let sending = Sending {
             branch: Some(branch),
             contact_user: Some(self.config.contact_user.clone()),
-            credentials: calling.credentials.clone(),
+            account: calling.account.clone(),
             ..Sending::new(request, hop, Owner::Attempt { leg, attempt: index })
         };
         let key = self.send(sending);
@@ -233,9 +234,9 @@ impl Agent {
         transaction.owner = Owner::Won { leg };
         let losers: Vec<_> =
             calling.attempts.iter().filter_map(|attempt| attempt.invite).filter(|&one| one != key).collect();
-        let credentials = transaction.credentials.clone();
+        let account = transaction.account.clone();
         let confirm_by = self.now + self.timing.give_up();
-        let mut session = Session::of_caller(dialog, offer, answer.clone(), confirm_by, credentials, key);
+        let mut session = Session::of_caller(dialog, offer, answer.clone(), confirm_by, account, key);
         session.note_timer(self.now, &response.headers);
         let snapshot = session.snapshot();
         self.dialogs.insert(session.dialog.id.clone(), leg);

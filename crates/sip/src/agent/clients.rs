@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::network::{ADDRESSES_MAX, Destinations, Hop, Reach, Way};
-use super::vocabulary::{ConnectId, Credentials, Flow, HangUpCause, Hint, LegKey, Output, QueryId, Transport};
+use super::vocabulary::{ConnectId, Flow, HangUpCause, Hint, LegKey, Output, QueryId, Transport};
 use super::{Agent, Due};
+use crate::digest::DigestClient;
 use crate::message::{CSeq, HeaderName, Method, NameAddr, Reason, Request, Response, TransportName, Uri, Via};
 use crate::transaction::{Client, ClientStep, InviteClient, InviteClientStep};
 
@@ -98,7 +99,8 @@ pub(super) struct ClientTransaction {
     acks: BTreeMap<String, Option<(Way, Vec<u8>)>>,
     cancelling: Cancelling,
     abandon_at: Option<Instant>,
-    pub(super) credentials: Option<Credentials>,
+    /// Who we are, for a peer that asks.
+    pub(super) account: Option<DigestClient>,
     pub(super) challenges: u8,
 }
 
@@ -110,7 +112,7 @@ pub(super) struct Sending {
     pub(super) owner: Owner,
     pub(super) branch: Option<String>,
     pub(super) contact_user: Option<String>,
-    pub(super) credentials: Option<Credentials>,
+    pub(super) account: Option<DigestClient>,
     pub(super) challenges: u8,
     /// Addresses that are known already, in place of asking for the hop's.
     pub(super) addresses: Option<VecDeque<(Transport, SocketAddr)>>,
@@ -118,16 +120,7 @@ pub(super) struct Sending {
 
 impl Sending {
     pub(super) fn new(request: Request, hop: Hop, owner: Owner) -> Self {
-        Self {
-            request,
-            hop,
-            owner,
-            branch: None,
-            contact_user: None,
-            credentials: None,
-            challenges: 0,
-            addresses: None,
-        }
+        Self { request, hop, owner, branch: None, contact_user: None, account: None, challenges: 0, addresses: None }
     }
 }
 
@@ -164,7 +157,7 @@ impl Agent {
             acks: BTreeMap::new(),
             cancelling: Cancelling::No,
             abandon_at: None,
-            credentials: sending.credentials,
+            account: sending.account,
             challenges: sending.challenges,
         };
         if let Stage::Resolving(query) = transaction.stage {
@@ -561,7 +554,7 @@ impl Agent {
             acks: BTreeMap::new(),
             cancelling: Cancelling::No,
             abandon_at: None,
-            credentials: None,
+            account: None,
             challenges: 0,
         };
         self.clients.insert(key, transaction);
@@ -592,11 +585,11 @@ impl Agent {
         let Ok(mut dialog) = crate::dialog::Dialog::of_caller(&transaction.request, response) else { return };
         dialog.heard_from = transaction.way.filter(|_| dialog.routes.is_empty()).map(Way::hint);
         dialog.advertised = transaction.hop.advertised;
-        let credentials = transaction.credentials.clone();
+        let account = transaction.account.clone();
         if let Some(transaction) = self.clients.get_mut(&key) {
             transaction.acks.insert(to_tag.clone(), None);
         }
-        self.acknowledge_and_end(dialog, Owner::AckAdrift { invite: key, to_tag }, credentials);
+        self.acknowledge_and_end(dialog, Owner::AckAdrift { invite: key, to_tag }, account);
     }
 
     /// ACK and BYE for a dialog nobody wants.
@@ -604,14 +597,14 @@ impl Agent {
         &mut self,
         mut dialog: crate::dialog::Dialog,
         ack_owner: Owner,
-        credentials: Option<Credentials>,
+        account: Option<DigestClient>,
     ) {
         let hop = Hop { uri: dialog.next_hop().clone(), hint: dialog.heard_from, advertised: dialog.advertised };
         let ack = dialog.ack(dialog.local_cseq);
         self.send(Sending::new(ack, hop.clone(), ack_owner));
         let mut bye = dialog.request(&Method::Bye);
         add_reason(&mut bye, &HangUpCause::because(200, "Call completed elsewhere"));
-        self.send(Sending { credentials, ..Sending::new(bye, hop, Owner::Nobody) });
+        self.send(Sending { account, ..Sending::new(bye, hop, Owner::Nobody) });
     }
 
     /// A response to no request we know: perhaps to one of an earlier process of this node.

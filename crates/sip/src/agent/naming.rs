@@ -89,6 +89,11 @@ impl Naming {
     }
 }
 
+/// The key that signs the nonces of a process.
+pub(super) fn nonce_secret(seed: &[u8; 32]) -> [u8; 32] {
+    hmac(seed, &[b"nonce"])
+}
+
 /// HMAC-SHA-256 (RFC 2104) over the parts, each preceded by its length.
 fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     let pad = |with: u8| {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::clients::{ClientKey, Lost, Owner, Sending, retry_after};
 use super::network::Hop;
-use super::vocabulary::{Flow, Register, Report};
+use super::vocabulary::{Credentials, Flow, Register, Report};
 use super::{Agent, Due};
 use crate::message::{CSeq, HeaderName, Method, NameAddr, Request, Response, Uri};
 
@@ -85,7 +85,7 @@ impl Agent {
         let hop = Hop { uri: register.registrar.clone(), hint: None, advertised: None };
         let sending = Sending {
             contact_user: Some(register.contact_user.clone()),
-            credentials: register.credentials.clone(),
+            account: register.credentials.as_ref().map(Credentials::account),
             ..Sending::new(request, hop, Owner::Registration { key })
         };
         let under_way = self.send(sending);

@@ -354,10 +354,11 @@ impl Agent {
             return;
         }
         let mut response = Response::to_request(&transaction.request, status, "");
+        response = more(response);
         if status > 100 {
             response = response.with_to_tag(&transaction.tag);
         }
-        let response = more(response).with(HeaderName::Server, self.config.user_agent.as_str());
+        let response = response.with(HeaderName::Server, self.config.user_agent.as_str());
         let bytes = response.to_bytes();
         transaction.last = Some(bytes.clone());
         let (source, reply_to) = (transaction.source, transaction.reply_to);

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use super::clients::{ClientKey, Owner, Sending, add_reason, retry_after};
 use super::network::{Hop, Way};
 use super::servers::{ALLOW, SUPPORTED, ServerKey};
-use super::vocabulary::{Credentials, EndReason, HangUpCause, LegKey, Report, Snapshot, Tone};
+use super::vocabulary::{EndReason, HangUpCause, LegKey, Report, Snapshot, Tone};
 use super::{Agent, Due, Leg, calling::sdp_of};
 use crate::dialog::{Dialog, DialogId};
+use crate::digest::DigestClient;
 use crate::invite::reinvite::{ANSWER_WITHIN, Admission, Local, MIN_SE, Offers, SessionTimer, agree};
 use crate::message::{HeaderName, Headers, Method, NameAddr, Refresher, Request, Response, SessionExpires};
 
@@ -26,7 +27,7 @@ pub(super) struct Session {
     ack: Ack,
     /// The INVITE that made the dialog, if it was ours.
     invite: Option<ClientKey>,
-    credentials: Option<Credentials>,
+    account: Option<DigestClient>,
     offers: Offers,
     /// Our re-INVITE or UPDATE that is under way.
     ours: Option<ClientKey>,
@@ -85,11 +86,11 @@ impl Session {
         local_sdp: Vec<u8>,
         remote_sdp: Vec<u8>,
         confirm_by: Instant,
-        credentials: Option<Credentials>,
+        account: Option<DigestClient>,
         invite: ClientKey,
     ) -> Self {
         let ack = Ack::Held { number: dialog.local_cseq, until: confirm_by };
-        Self { ack, credentials, invite: Some(invite), ..Self::new(dialog, local_sdp, remote_sdp) }
+        Self { ack, account, invite: Some(invite), ..Self::new(dialog, local_sdp, remote_sdp) }
     }
 
     /// We were called and have answered, with an answer or, if the INVITE had no offer, with our own.
@@ -113,7 +114,7 @@ impl Session {
             remote_sdp,
             ack: Ack::None,
             invite: None,
-            credentials: None,
+            account: None,
             offers: Offers::default(),
             ours: None,
             theirs: None,
@@ -319,8 +320,8 @@ impl Agent {
     fn send_within(&mut self, leg: LegKey, request: Request, owner: Owner) -> Option<ClientKey> {
         let session = self.session(leg)?;
         let hop = session.hop();
-        let credentials = session.credentials.clone();
-        Some(self.send(Sending { credentials, ..Sending::new(request, hop, owner) }))
+        let account = session.account.clone();
+        Some(self.send(Sending { account, ..Sending::new(request, hop, owner) }))
     }
 
     fn send_ack(&mut self, leg: LegKey, number: u32) {

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use crate::digest::Algorithm;
 use crate::message::Uri;
 
 /// One way in and out of this process: a listening UDP socket, a TCP listener or one TCP connection.
@@ -183,13 +184,6 @@ impl fmt::Debug for AgentConfig {
             .field("registrar", &self.registrar)
             .finish_non_exhaustive()
     }
-}
-
-/// A hash of digest authentication (RFC 8760).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Algorithm {
-    Md5,
-    Sha256,
 }
 
 /// Whose secret is it? A pure look-up in data that the shell keeps up to date.
@@ -494,6 +488,7 @@ pub struct Binding {
     /// Where the registration came from: our destination, which gets through NATs.
     pub source: SocketAddr,
     pub transport: Transport,
+    /// The flow it came by. After a restart, or when the connection is gone, one that does not exist.
     pub flow: Flow,
     pub call_id: String,
     pub cseq: u32,

@@ -3,5 +3,6 @@
 mod bad_days;
 mod offers;
 mod plain;
+mod registering;
 mod streams;
 mod world;

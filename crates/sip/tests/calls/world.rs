@@ -52,12 +52,16 @@ enum Parcel {
 /// What stops a message: given its text, whether it is lost.
 type Filter = Box<dyn FnMut(&str) -> bool>;
 
+type Rewrite = Box<dyn FnMut(&str) -> String>;
+
 pub(crate) struct World {
     pub(crate) now: Instant,
     pub(crate) start: Instant,
     pub(crate) nodes: Vec<Node>,
     pub(crate) weather: Weather,
     pub(crate) filter: Option<Filter>,
+    /// Changes messages on their way.
+    pub(crate) rewrite: Option<Rewrite>,
     pub(crate) names: BTreeMap<String, Vec<SocketAddr>>,
     parcels: BTreeMap<(Instant, u64), Parcel>,
     count: u64,
@@ -75,6 +79,7 @@ impl World {
             nodes: Vec::new(),
             weather: FINE,
             filter: None,
+            rewrite: None,
             names: BTreeMap::new(),
             parcels: BTreeMap::new(),
             count: 0,
@@ -210,6 +215,12 @@ impl World {
         }
     }
 
+    /// As [`Self::settle`], where a registration goes on for ever.
+    pub(crate) fn settle_but_registered(&mut self) {
+        self.order(1, Order::Unregister { key: 1 });
+        self.settle();
+    }
+
     /// The next thing that happens until then; `false` if there is none.
     pub(crate) fn step(&mut self, until: Instant) -> bool {
         let parcel_at = self.parcels.keys().next().map(|&(at, _)| at);
@@ -329,8 +340,11 @@ impl World {
         }
     }
 
-    fn transmit(&mut self, index: usize, flow: Flow, destination: SocketAddr, bytes: Vec<u8>) {
+    fn transmit(&mut self, index: usize, flow: Flow, destination: SocketAddr, mut bytes: Vec<u8>) {
         let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some(rewrite) = &mut self.rewrite {
+            bytes = rewrite(&text).into_bytes();
+        }
         let is_lost = self.filter.as_mut().is_some_and(|filter| filter(&text));
         self.nodes[index].sent.push((self.now, text));
         if is_lost || self.nodes[index].is_down {

@@ -1,0 +1,226 @@
+//! Phones register, prove who they are, are rung where they are, and are forgotten in time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sip::agent::{
+    Algorithm, Binding, Credentials, EndReason, IncomingPolicy, Lookup, Order, Register, RegistrarConfig, Report,
+    UnboundBecause, Users,
+};
+use sip::digest::ha1;
+
+use crate::world::{ANSWER, LEG, World, config, seconds};
+
+struct Directory;
+
+impl Users for Directory {
+    fn ha1(&self, username: &str, domain: &str, algorithm: Algorithm) -> Lookup {
+        match (username, domain) {
+            ("twin", _) => Lookup::Ambiguous,
+            ("desk" | "user1", "contoso.example") => Lookup::Ha1 {
+                ha1: ha1(algorithm, username, "convoke", "only-for-tests"),
+                aor: format!("user:{username}"),
+            },
+            _ => Lookup::Unknown,
+        }
+    }
+}
+
+/// A server at node 0 and a phone at node 1.
+fn world(seed: u64) -> World {
+    let mut world = World::new(seed);
+    let mut server = config(1);
+    server.incoming = IncomingPolicy::Refuse;
+    server.registrar = Some(RegistrarConfig { realm: "convoke".to_owned(), ..RegistrarConfig::default() });
+    server.users = Arc::new(Directory);
+    world.add(server);
+    world.add(config(2));
+    world
+}
+
+fn registration(world: &World, username: &str, password: &str, expires: u64, transport: &str) -> Register {
+    Register {
+        key: 1,
+        registrar: format!("sip:{}{transport}", world.nodes[0].address).parse().expect("a URI"),
+        aor: format!("sip:{username}@contoso.example").parse().expect("a URI"),
+        contact_user: username.to_owned(),
+        credentials: Some(Credentials { username: username.to_owned(), password: password.to_owned() }),
+        expires: seconds(expires),
+    }
+}
+
+fn register(world: &mut World, username: &str, password: &str, expires: u64, transport: &str) {
+    let register = registration(world, username, password, expires, transport);
+    world.order(1, Order::Register(Box::new(register)));
+}
+
+fn wait_bound(world: &mut World) -> Binding {
+    world.wait(0, |report| match report {
+        Report::Bound(binding) => Some((**binding).clone()),
+        _ => None,
+    })
+}
+
+fn wait_registered(world: &mut World) -> Duration {
+    world.wait(1, |report| match report {
+        Report::Registered { key: 1, expires } => Some(*expires),
+        Report::RegisterFailed { status, .. } => panic!("{status}"),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_phone_registers_and_is_rung() {
+    let mut world = world(1);
+    register(&mut world, "desk", "only-for-tests", 300, "");
+    assert_eq!(wait_registered(&mut world), seconds(300));
+    let binding = wait_bound(&mut world);
+    assert_eq!(binding.aor, "user:desk");
+    assert_eq!(binding.aor_uri.to_string(), "sip:desk@contoso.example");
+    assert_eq!(binding.source, world.nodes[1].address);
+    assert_eq!(binding.expires_at, world.nodes[0].agent.bindings("user:desk")[0].expires_at);
+    // RFC 8760 §2.4: the strongest challenge is answered.
+    let authorized = world.nodes[1].sent.iter().find(|(_, text)| text.contains("Authorization")).expect("an answer");
+    assert!(authorized.1.contains("algorithm=SHA-256"), "{}", authorized.1);
+
+    world.dial_branches(0, LEG, vec![binding.branch()], seconds(30));
+    let leg = world.wait_incoming(1);
+    assert!(world.find_sent(0, "INVITE").starts_with("INVITE sip:desk@10.0.0.2:5060 SIP/2.0"));
+    assert!(world.find_sent(0, "INVITE").contains("To: <sip:desk@contoso.example>"));
+    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    world.wait(0, |report| matches!(report, Report::Answered { .. }).then_some(()));
+    world.order(0, Order::Confirm { leg: LEG });
+    world.hang_up(0, LEG);
+    world.wait(1, |report| matches!(report, Report::Ended { reason: EndReason::Bye { .. }, .. }).then_some(()));
+    world.order(1, Order::Unregister { key: 1 });
+    world.wait(1, |report| matches!(report, Report::Unregistered { key: 1 }).then_some(()));
+    world.wait(0, |report| match report {
+        Report::Unbound { aor, because: UnboundBecause::Unregistered, .. } if aor == "user:desk" => Some(()),
+        _ => None,
+    });
+    world.settle();
+}
+
+#[test]
+fn md5_is_answered_where_nothing_else_is_known() {
+    let mut world = world(2);
+    // A peer that forgets the stronger challenge: the phone sees only MD5.
+    world.rewrite = Some(Box::new(|text| {
+        let lines = text.split_inclusive("\r\n").filter(|line| !line.contains("algorithm=SHA-256, qop"));
+        lines.collect()
+    }));
+    register(&mut world, "desk", "only-for-tests", 300, "");
+    wait_registered(&mut world);
+    let authorized = world.nodes[1].sent.iter().find(|(_, text)| text.contains("Authorization")).expect("an answer");
+    assert!(authorized.1.contains("algorithm=MD5"), "{}", authorized.1);
+    world.settle_but_registered();
+}
+
+#[test]
+fn a_wrong_password_an_unknown_and_an_ambiguous_user_fail_alike() {
+    for (username, password) in [("desk", "guess"), ("nobody", "only-for-tests"), ("twin", "only-for-tests")] {
+        let mut world = world(3);
+        register(&mut world, username, password, 300, "");
+        let status = world.wait(1, |report| match report {
+            Report::RegisterFailed { status, .. } => Some(*status),
+            _ => None,
+        });
+        assert_eq!(status, 401);
+        // Nobody tries for ever.
+        assert_eq!(world.count_sent(1, "REGISTER"), 2);
+        assert!(world.take(0).is_empty());
+        world.settle();
+    }
+}
+
+#[test]
+fn nobody_registers_for_somebody_else() {
+    let mut world = world(4);
+    let mut register = registration(&world, "desk", "only-for-tests", 300, "");
+    register.aor = "sip:user1@contoso.example".parse().expect("a URI");
+    world.order(1, Order::Register(Box::new(register)));
+    let status = world.wait(1, |report| match report {
+        Report::RegisterFailed { status, .. } => Some(*status),
+        _ => None,
+    });
+    assert_eq!(status, 403);
+    world.settle();
+}
+
+#[test]
+fn a_registration_is_refreshed_and_a_stale_nonce_is_no_obstacle() {
+    let mut world = world(5);
+    register(&mut world, "desk", "only-for-tests", 3600, "");
+    wait_registered(&mut world);
+    wait_bound(&mut world);
+    world.run_for(seconds(3541));
+    wait_registered(&mut world);
+    wait_bound(&mut world);
+    assert!(world.take(0).iter().all(|report| !matches!(report, Report::Unbound { .. })));
+    world.settle_but_registered();
+}
+
+#[test]
+fn a_phone_that_falls_silent_is_forgotten_in_time() {
+    let mut world = world(6);
+    register(&mut world, "desk", "only-for-tests", 120, "");
+    wait_bound(&mut world);
+    world.nodes[1].is_down = true;
+    world.run_for(seconds(119));
+    assert!(world.take(0).is_empty());
+    world.run_for(seconds(2));
+    let reports = world.take(0);
+    assert!(matches!(&reports[..], [Report::Unbound { because: UnboundBecause::Expired, .. }]), "{reports:?}");
+    assert!(world.nodes[0].agent.bindings("user:desk").is_empty());
+}
+
+#[test]
+fn a_wish_that_is_too_short_is_made_longer() {
+    let mut world = world(7);
+    register(&mut world, "desk", "only-for-tests", 10, "");
+    assert_eq!(wait_registered(&mut world), seconds(60));
+    assert_eq!(world.count_sent(0, "SIP/2.0 423"), 1);
+}
+
+#[test]
+fn a_phone_over_tcp_is_rung_by_its_own_connection_and_registers_again_when_it_breaks() {
+    let mut world = world(8);
+    register(&mut world, "desk", "only-for-tests", 300, ";transport=tcp");
+    wait_registered(&mut world);
+    let binding = wait_bound(&mut world);
+    world.dial_branches(0, LEG, vec![binding.branch()], seconds(30));
+    let leg = world.wait_incoming(1);
+    assert_eq!(world.connections(), 1);
+    world.order(1, Order::Refuse { leg, status: 486 });
+    world.wait_ended(0);
+    world.cut_streams(1);
+    wait_registered(&mut world);
+    assert_eq!(world.connections(), 2);
+}
+
+#[test]
+fn contacts_of_an_earlier_process_are_taken_back() {
+    let mut world = world(9);
+    register(&mut world, "desk", "only-for-tests", 300, "");
+    let binding = wait_bound(&mut world);
+    let mut server = config(1);
+    server.registrar = Some(RegistrarConfig { realm: "convoke".to_owned(), ..RegistrarConfig::default() });
+    server.users = Arc::new(Directory);
+    world.restart(0, server);
+    world.order(0, Order::RestoreBinding(Box::new(binding.clone())));
+    assert_eq!(world.nodes[0].agent.bindings("user:desk"), [binding]);
+    world.order(0, Order::RemoveBindings { aor: "user:desk".to_owned() });
+    let reports = world.take(0);
+    assert!(matches!(&reports[..], [Report::Unbound { because: UnboundBecause::Removed, .. }]), "{reports:?}");
+}
+
+#[test]
+fn a_trunk_is_pinged() {
+    let mut world = world(10);
+    let target = world.uri(1);
+    world.order(0, Order::Ping { key: 5, target: target.clone() });
+    world.wait(0, |report| matches!(report, Report::Pinged { key: 5, alive: true }).then_some(()));
+    world.nodes[1].is_down = true;
+    world.order(0, Order::Ping { key: 6, target });
+    world.wait(0, |report| matches!(report, Report::Pinged { key: 6, alive: false }).then_some(()));
+}
