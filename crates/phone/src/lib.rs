@@ -17,6 +17,7 @@
 //!             └─── PhoneEvents ←───────────┘  every 20 ms, all calls of the bank
 //! ```
 
+mod challenge;
 mod desk;
 pub mod event;
 pub mod load;

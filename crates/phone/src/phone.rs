@@ -232,6 +232,7 @@ impl PhoneBank {
         let talk = TalkThread::start(&config, teller.clone()).map_err(StartError::Thread)?;
         let own = Station::start(StationConfig {
             bind: config.local,
+            challenge: None,
             bank: config.clone(),
             teller: teller.clone(),
             counting: Arc::clone(&counting),
@@ -293,6 +294,7 @@ impl PhoneBank {
     fn station_at(&self, place: &TrunkLine) -> StationConfig {
         StationConfig {
             bind: place.bind,
+            challenge: place.challenge.clone(),
             bank: self.inner.config.clone(),
             teller: self.inner.teller.clone(),
             counting: Arc::clone(&self.inner.counting),

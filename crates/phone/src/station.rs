@@ -8,6 +8,7 @@ use media::Source;
 use sip::agent::{Input, Output, Transport};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::challenge::{Challenge, Verdict};
 use crate::desk::{Desk, DeskConfig};
 use crate::load::Counting;
 use crate::phone::{BankConfig, Line, PhoneOrder, Place, ShutDown, StartError, Teller, random};
@@ -19,6 +20,7 @@ use crate::wire::{Arrival, SIP_PORT, TCP, UDP, Wire, address_towards, addresses_
 pub(crate) struct StationConfig {
     pub(crate) bind: SocketAddr,
     pub(crate) bank: BankConfig,
+    pub(crate) challenge: Option<(String, String)>,
     pub(crate) teller: Teller,
     pub(crate) counting: Arc<Counting>,
     pub(crate) talk: TalkHandle,
@@ -33,7 +35,7 @@ pub(crate) struct Station {
 
 #[derive(Debug)]
 enum Request {
-    Set { lines: Vec<(Line, Source)>, advertised: Option<SocketAddr> },
+    Set { lines: Vec<(Line, Source)>, advertised: Option<SocketAddr>, done: oneshot::Sender<()> },
     Order { order: PhoneOrder, source: Option<Source> },
     ShutDown { within: Duration, done: oneshot::Sender<()> },
 }
@@ -50,6 +52,10 @@ impl Station {
         let address = if local.ip().is_unspecified() { default_address(local) } else { local.ip() };
         let advertised = SocketAddr::new(address, local.port());
         let deaf = if config.bank.sound { None } else { Some(bind_rtp(local.ip()).map_err(refused)?) };
+        let challenge = match config.challenge {
+            Some((username, password)) => Some(Challenge::new(username, &password, random()?)),
+            None => None,
+        };
         let desk = Desk::new(DeskConfig {
             local,
             user_agent: config.bank.user_agent.clone(),
@@ -62,7 +68,7 @@ impl Station {
             talk: config.talk,
         });
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
-        let mut shift = Shift { desk, wire, shutting: None };
+        let mut shift = Shift { desk, wire, challenge, shutting: None };
         shift.listening(advertised);
         tokio::spawn(shift.run(receiver, arrivals));
         Ok(Self { local, requests })
@@ -72,9 +78,12 @@ impl Station {
         self.local
     }
 
+    /// Returns when calls find these lines.
     pub(crate) async fn set(&self, lines: Vec<(Line, Source)>) -> Result<(), ShutDown> {
         let advertised = if self.local.ip().is_unspecified() { self.advertised_for(&lines).await } else { None };
-        self.requests.send(Request::Set { lines, advertised }).await.map_err(|_| ShutDown)
+        let (done, is_set) = oneshot::channel();
+        self.requests.send(Request::Set { lines, advertised, done }).await.map_err(|_| ShutDown)?;
+        is_set.await.map_err(|_| ShutDown)
     }
 
     /// Our address as the registrar of the first registered line sees it.
@@ -117,6 +126,7 @@ fn default_address(local: SocketAddr) -> std::net::IpAddr {
 struct Shift {
     desk: Desk,
     wire: Wire,
+    challenge: Option<Challenge>,
     shutting: Option<Shutting>,
 }
 
@@ -148,8 +158,8 @@ impl Shift {
                 received = self.wire.udp.recv_from(&mut buffer) => {
                     // An error here tells of an earlier datagram that found no socket at its destination.
                     if let Ok((length, source)) = received {
-                        self.datagram(source, &buffer[..length]);
-                        self.more_datagrams(&mut buffer);
+                        self.datagram(source, &buffer[..length]).await;
+                        self.more_datagrams(&mut buffer).await;
                     }
                 }
                 () = tokio::time::sleep_until(due.into()) => self.desk.turn(Instant::now(), Input::Time),
@@ -161,32 +171,43 @@ impl Shift {
     }
 
     /// Takes what else has arrived, so that a burst costs one wake-up.
-    fn more_datagrams(&mut self, buffer: &mut [u8]) {
+    async fn more_datagrams(&mut self, buffer: &mut [u8]) {
         for _ in 1..DATAGRAMS_PER_TURN {
             match self.wire.udp.try_recv_from(buffer) {
-                Ok((length, source)) => self.datagram(source, &buffer[..length]),
+                Ok((length, source)) => self.datagram(source, &buffer[..length]).await,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(_) => {}
             }
         }
     }
 
-    fn datagram(&mut self, source: SocketAddr, bytes: &[u8]) {
+    async fn datagram(&mut self, source: SocketAddr, bytes: &[u8]) {
         if self.desk.is_deaf() {
             return;
         }
         let now = Instant::now();
+        if let Some(challenge) = &mut self.challenge {
+            match challenge.check(now, bytes) {
+                Verdict::Pass => {}
+                Verdict::Drop => return,
+                Verdict::Reply(reply) => {
+                    self.wire.transmit(UDP, source, reply).await;
+                    return;
+                }
+            }
+        }
         self.desk.turn(now, Input::Datagram { flow: UDP, source, bytes });
     }
 
     fn take(&mut self, request: Request) {
         let now = Instant::now();
         match request {
-            Request::Set { lines, advertised } => {
+            Request::Set { lines, advertised, done } => {
                 if let Some(advertised) = advertised {
                     self.listening(advertised);
                 }
                 self.desk.set(now, lines);
+                let _ = done.send(());
             }
             Request::Order { order, source } => self.desk.order(now, order, source),
             Request::ShutDown { within, done } => {
@@ -209,7 +230,8 @@ impl Shift {
         let now = Instant::now();
         match arrival {
             Arrival::Accepted(stream) => {
-                if !self.desk.is_deaf() {
+                // A trunk's line that asks for a password does so by UDP; nobody gets past it by TCP.
+                if self.challenge.is_none() && !self.desk.is_deaf() {
                     self.wire.adopt(stream);
                 }
             }

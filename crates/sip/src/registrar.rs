@@ -110,18 +110,7 @@ impl Registrar {
         self.bindings.get(aor).into_iter().flatten().any(|binding| binding.expires_at > now)
     }
 
-    /// The bindings of an address of record that hold, in the order they were bound.
-    pub fn bound(&self, now: Instant, aor: &str) -> Vec<StoredBinding> {
-        let bindings = self.bindings.get(aor).into_iter().flatten();
-        bindings.filter(|binding| binding.expires_at > now).map(|binding| binding.store(now, aor)).collect()
-    }
-
-    /// Whether any binding came by this connection.
-    pub fn carries(&self, flow: u64) -> bool {
-        self.flows.range((flow, 0)..=(flow, u64::MAX)).next().is_some()
-    }
-
-    /// All bindings, for listing. Looks at every one: not for finding somebody.
+    /// All bindings, for listing.
     pub fn all(&self, now: Instant) -> impl Iterator<Item = StoredBinding> {
         self.bindings
             .iter()
@@ -210,7 +199,8 @@ impl Registrar {
             if (1..self.config.expires_min).contains(expires) {
                 return Err(RegisterRefusal::TooBrief);
             }
-            if self.same(aor, binding).any(|known| known.is_out_of_order(&binding.call_id, binding.cseq)) {
+            let known = self.find(aor, binding);
+            if known.is_some_and(|known| known.is_out_of_order(&binding.call_id, binding.cseq)) {
                 return Err(RegisterRefusal::OutOfOrder);
             }
         }
@@ -218,16 +208,15 @@ impl Registrar {
     }
 
     fn apply(&mut self, now: Instant, aor: &str, mut binding: Binding, expires: u32) -> Vec<Change> {
-        let known: Vec<(u64, String)> =
-            self.same(aor, &binding).map(|known| (known.id, known.contact_text())).collect();
+        let known = self.find(aor, &binding).map(|known| (known.id, known.contact_text()));
         if expires == 0 {
-            return known.into_iter().filter_map(|(id, _)| self.remove(aor, id)).collect();
+            return known.and_then(|(id, _)| self.remove(aor, id)).into_iter().collect();
         }
         let mut changes = Vec::new();
         let expires = expires.min(self.config.expires_max);
         binding.expires_at = now + Duration::from_secs(u64::from(expires));
         let stored = binding.store(now, aor);
-        for (id, contact) in known {
+        if let Some((id, contact)) = known {
             let removed = self.remove(aor, id);
             // The same phone with another contact: what is stored under the old one has to go.
             if contact != stored.contact {
@@ -244,14 +233,12 @@ impl Registrar {
         changes
     }
 
-    /// The bindings that a new one replaces: that of its contact and that of its device, which may be two.
-    fn same(&self, aor: &str, like: &Binding) -> impl Iterator<Item = &Binding> {
-        self.bindings.get(aor).into_iter().flatten().filter(move |known| known.is_same(like))
+    fn find(&self, aor: &str, like: &Binding) -> Option<&Binding> {
+        self.bindings.get(aor)?.iter().find(|known| known.is_same(like))
     }
 
     fn put(&mut self, aor: &str, mut binding: Binding) {
-        let replaced: Vec<u64> = self.same(aor, &binding).map(|known| known.id).collect();
-        for id in replaced {
+        if let Some(id) = self.find(aor, &binding).map(|known| known.id) {
             self.remove(aor, id);
         }
         self.last_id += 1;

@@ -177,8 +177,8 @@ impl Desk {
         };
         call.stage = Stage::Up;
         self.agent.handle(now, Input::Order(Order::Accept { leg: LegKey(key.0), sdp }));
-        self.begin_sound(key);
         self.is_up(now, key);
+        self.begin_sound(key);
     }
 
     /// Our INVITE.
@@ -253,13 +253,13 @@ impl Desk {
         }
     }
 
-    /// The call is answered: tells it, and begins the script's second half.
+    /// The call is answered: tells it, before its sound is told of, and begins the script's second half.
     fn is_up(&mut self, now: Instant, key: CallKey) {
         count(&self.counting.answered);
         let Some(call) = self.calls.get_mut(&key) else { return };
         call.was_answered = true;
         let agreed = call.negotiation.as_ref().and_then(Negotiation::agreed);
-        let codec = agreed.filter(|_| call.has_sound).map(|agreed| agreed.codec.as_str());
+        let codec = agreed.filter(|_| self.deaf.is_none()).map(|agreed| agreed.codec.as_str());
         self.teller.tell(&call.line, Some(key), || Happening::Answered { codec });
         let script = Arc::clone(&call.script);
         let mut plans = Vec::new();
@@ -302,8 +302,8 @@ impl Desk {
         call.stage = Stage::Up;
         if self.take_answer(now, key, sdp) {
             count(&self.counting.confirmed);
-            self.begin_sound(key);
             self.is_up(now, key);
+            self.begin_sound(key);
         }
     }
 

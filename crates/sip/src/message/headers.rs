@@ -399,13 +399,8 @@ impl Headers {
         Ok(names.iter().filter_map(|name| Method::parse(name.as_bytes())).collect())
     }
 
-    /// A list of tokens. Empty elements, which stray commas leave, are not elements.
     fn tokens(&self, name: &HeaderName) -> Result<Vec<String>, HeaderError> {
-        let elements = self.list_of(name, |value| match scan::trim(value) {
-            [] => Some(None),
-            value => scan::token(value).map(|token| Some(token.to_owned())),
-        })?;
-        Ok(elements.into_iter().flatten().collect())
+        self.list_of(name, |value| scan::token(value).map(str::to_owned))
     }
 
     fn address(&self, name: HeaderName) -> Result<NameAddr, HeaderError> {

@@ -312,6 +312,7 @@ impl Head {
         headers.contacts().map_err(bad)?;
         headers.routes().map_err(bad)?;
         headers.record_routes().map_err(bad)?;
+        headers.content_type().map_err(bad)?;
         Ok(())
     }
 

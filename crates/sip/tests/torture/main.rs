@@ -1,11 +1,10 @@
-//! The 49 messages of RFC 4475 and what we make of each, those of RFC 5118, and what we make of broken copies.
+//! The 49 messages of RFC 4475 and what we make of each, and what we make of broken copies of them.
 //!
 //! The messages are written after the descriptions in the RFC: each has exactly the deviation that its section is about.
 //! The comments say which; where the RFC leaves a choice, they say what we chose.
 
 mod application;
 mod invalid;
-mod ipv6;
 mod properties;
 mod valid;
 
