@@ -30,7 +30,7 @@ pub use meeting::{
 };
 pub use operation::{InviteParticipantsOperation, InviteRequest, ResultInfo};
 pub use participant::{
-    DeltaParticipants, InvitationParticipantInfo, MediaStream, NoContent, Participant, ParticipantInfo, RecordingInfo,
+    DeltaParticipants, InvitationParticipantInfo, MediaStream, Participant, ParticipantInfo, RecordingInfo,
     RemovedState,
 };
 pub use wire::{Bad, Form, Wire, parse};

@@ -17,9 +17,10 @@ wire! {
         preferred_display_name: String = "preferredDisplayName" beta,
         recording_info: RecordingInfo = "recordingInfo",
         removed_state: RemovedState = "removedState",
-        restricted_experience: NoContent = "restrictedExperience",
+        /// An object in the schema, never set here; so is the last one.
+        restricted_experience: String = "restrictedExperience",
         roster_sequence_number: i64 = "rosterSequenceNumber",
-        synthetic_media_detection: NoContent = "syntheticMediaDetection" beta,
+        synthetic_media_detection: String = "syntheticMediaDetection" beta,
     }
 
     ParticipantInfo = "participantInfo" {
@@ -65,9 +66,6 @@ wire! {
     RemovedState = "removedState" {
         reason: String = "reason",
     }
-
-    /// A property that exists in the schema and is never set here.
-    NoContent = "entity" {}
 
     /// What changed in a roster (ROS-3).
     DeltaParticipants = "deltaParticipants" {

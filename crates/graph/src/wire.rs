@@ -170,6 +170,11 @@ impl Writer {
         }
     }
 
+    pub(crate) fn with<T: Wire>(mut self, name: &str, value: Option<&T>, beta_only: bool) -> Self {
+        self.put(name, value, beta_only);
+        self
+    }
+
     pub(crate) fn done(self) -> Value {
         Value::Object(self.members)
     }
@@ -253,8 +258,8 @@ macro_rules! wire {
             }
 
             fn write(&self, form: $crate::wire::Form) -> serde_json::Value {
-                let mut object = $crate::wire::Writer::new(concat!("#microsoft.graph.", $kind), form);
-                $(object.put($member, self.$field.as_ref(), $crate::wire::wire!(@ $($beta)?));)*
+                let object = $crate::wire::Writer::new(concat!("#microsoft.graph.", $kind), form);
+                $(let object = object.with($member, self.$field.as_ref(), $crate::wire::wire!(@ $($beta)?));)*
                 object.done()
             }
         }
