@@ -11,13 +11,31 @@ pub struct Context<'a> {
     pub client_request_id: &'a str,
 }
 
+/// A further remark of an error.
+#[derive(Clone, Copy, Debug)]
+pub struct Detail<'a> {
+    pub code: &'a str,
+    pub message: &'a str,
+    pub target: &'a str,
+}
+
 /// `target` names the property that is wrong.
-pub fn envelope(code: &str, message: &str, target: Option<&str>, context: Context<'_>) -> Value {
+pub fn envelope(
+    code: &str,
+    message: &str,
+    target: Option<&str>,
+    detail: Option<Detail<'_>>,
+    context: Context<'_>,
+) -> Value {
+    let details: Vec<_> = detail
+        .iter()
+        .map(|detail| json!({"code": detail.code, "message": detail.message, "target": detail.target}))
+        .collect();
     json!({"error": {
         "code": code,
         "message": message,
         "target": target,
-        "details": [],
+        "details": details,
         "innerError": {
             "date": context.date,
             "request-id": context.request_id,

@@ -1,0 +1,203 @@
+//! Graph's face: every route on one page.
+//!
+//! A request passes `front` (ids, headers, envelope, compression), is matched here, is understood in `from_graph`,
+//! carried out by the engine, and answered in `to_graph`. Nothing behind those two knows Graph's JSON.
+
+mod calls;
+pub(crate) mod error;
+pub(crate) mod exchange;
+mod from_graph;
+mod front;
+mod graph_path;
+mod health;
+mod meetings;
+pub(crate) mod percent;
+mod placed;
+mod result;
+pub(crate) mod service;
+pub mod to_graph;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::routing::{any, get, post};
+use control::InvitePolicy;
+use engine::Engine;
+use metrics_exporter_prometheus::PrometheusHandle;
+use store::{Directory, Store};
+
+use crate::auth::{Keys, openid, token};
+use error::ApiError;
+use service::Service;
+
+/// Everything the API stands on.
+#[derive(Clone)]
+pub struct State {
+    pub engine: Engine,
+    pub store: Arc<dyn Store>,
+    /// Renewed by whoever watches the store.
+    pub directory: Arc<ArcSwap<Directory>>,
+    pub keys: Arc<Keys>,
+    pub settings: Arc<Settings>,
+    /// What `/metrics` shows; without it there are none.
+    pub metrics: Option<PrometheusHandle>,
+    /// Whether `/health/ready` says yes: set once everything runs, cleared when the server drains.
+    pub ready: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What the operator decided about the API.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What clients call this server, without a trailing slash; `None`: whatever they name in `Host`.
+    pub base_url: Option<String>,
+    /// Plain http callbacks to loopback are allowed.
+    pub dev: bool,
+    pub invite: InvitePolicy,
+    /// The form of `joinWebUrl`: `{base}`, `{thread}`, `{message}` and `{context}` are filled in, percent-encoded
+    /// (OQ-10).
+    pub join_web_url: String,
+    /// The issuer of notification tokens: one of those that bots accept (contract 2.6).
+    pub notification_issuer: String,
+    /// Replies spell an operation's status in lower case, as most of the documentation does (OQ-2).
+    pub lower_case_status: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            base_url: None,
+            dev: false,
+            invite: InvitePolicy::default(),
+            join_web_url: "{base}/l/meetup-join/{thread}/{message}?context={context}".to_owned(),
+            notification_issuer: "https://api.botframework.com".to_owned(),
+            lower_case_status: false,
+        }
+    }
+}
+
+/// Put on the requests of a listener that speaks plain HTTP, as an extension: URLs in answers begin with `http:`.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainHttp;
+
+/// The whole site.
+pub fn router(state: State) -> Router {
+    let service = Service::new(state);
+    front::router(graph().with_state(service.clone()), site().with_state(service.clone()), service)
+}
+
+/// Under `/v1.0` and `/beta`, and there under `/communications` and `/app` alike. `GraphPath` has put every path into
+/// lower case, taken the version off, and made `calls('x')` and `microsoft.graph.invite` what they are elsewhere.
+fn graph() -> Router<Service> {
+    Router::new()
+        .route("/communications/calls", get(calls::list).post(calls::create))
+        .route("/communications/calls/logteleconferencedevicequality", post(not_built))
+        .route("/communications/calls/{call}", get(calls::get).delete(calls::delete))
+        .route("/communications/calls/{call}/keepalive", post(calls::keep_alive))
+        .route("/communications/calls/{call}/participants", get(calls::participants))
+        .route("/communications/calls/{call}/participants/invite", post(calls::invite))
+        .route(
+            "/communications/calls/{call}/participants/{participant}",
+            get(calls::participant).delete(calls::remove_participant),
+        )
+        .route("/communications/calls/{call}/operations", get(calls::operations))
+        .route("/communications/calls/{call}/operations/{operation}", get(calls::operation))
+        .route(
+            "/communications/calls/{call}/audioroutinggroups",
+            get(calls::audio_routing_groups).post(not_built),
+        )
+        .route(
+            "/communications/calls/{call}/audioroutinggroups/{group}",
+            get(calls::audio_routing_group).patch(not_built).delete(not_built),
+        )
+        .route("/communications/calls/{call}/contentsharingsessions", get(calls::content_sharing_sessions))
+        .route("/communications/calls/{call}/{action}", post(known_action))
+        .route("/communications/calls/{call}/participants/{participant}/{action}", post(known_action))
+        .route("/communications/onlinemeetings", get(meetings::list).post(meetings::create))
+        .route("/communications/onlinemeetings/createorget", post(meetings::create_or_get))
+        .route("/communications/onlinemeetings/{meeting}", get(meetings::get).delete(meetings::delete))
+        .route("/users/{user}/onlinemeetings", get(meetings::list_of_user).post(meetings::create_for_user))
+        .route("/users/{user}/onlinemeetings/createorget", post(meetings::create_or_get_for_user))
+        .route(
+            "/users/{user}/onlinemeetings/{meeting}",
+            get(meetings::get_of_user).delete(meetings::delete_of_user),
+        )
+        .route("/me/onlinemeetings", any(meetings::me))
+        .route("/me/onlinemeetings/{*rest}", any(meetings::me))
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+}
+
+/// Outside of Graph; paths are in lower case here too.
+fn site() -> Router<Service> {
+    Router::new()
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .route("/common/discovery/instance", get(openid::instance))
+        .route("/v1/.well-known/openidconfiguration", get(openid::notification_configuration))
+        .route("/v1/.well-known/openid-configuration", get(openid::notification_configuration))
+        .route("/v1/keys", get(openid::notification_keys))
+        .route("/{tenant}/oauth2/v2.0/token", post(token::token))
+        .route("/{tenant}/v2.0/.well-known/openid-configuration", get(openid::configuration))
+        .route("/{tenant}/.well-known/openid-configuration", get(openid::configuration))
+        .route("/{tenant}/discovery/v2.0/keys", get(openid::access_keys))
+        .route("/{tenant}/discovery/keys", get(openid::access_keys))
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+}
+
+async fn no_route() -> ApiError {
+    ApiError::NoRoute
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::WrongMethod
+}
+
+/// Known to Graph and not to this server yet: 405 `8520` for what is documented, 501 for what only SDKs have
+/// (contract 3, 6.2).
+async fn known_action(
+    axum::extract::Path(names): axum::extract::Path<Vec<(String, String)>>,
+    _: exchange::Ask,
+) -> ApiError {
+    const DOCUMENTED: [&str; 19] = [
+        "answer",
+        "reject",
+        "redirect",
+        "transfer",
+        "mute",
+        "unmute",
+        "muteall",
+        "startholdmusic",
+        "stopholdmusic",
+        "playprompt",
+        "recordresponse",
+        "record",
+        "cancelmediaprocessing",
+        "subscribetotone",
+        "senddtmftones",
+        "updaterecordingstatus",
+        "changescreensharingrole",
+        "addlargegalleryview",
+        "configuremixer",
+    ];
+    const SDK_ONLY: [&str; 5] =
+        ["startrecording", "stoprecording", "starttranscription", "stoptranscription", "reportsyntheticmedia"];
+    match names.last() {
+        Some((_, action)) if DOCUMENTED.contains(&action.as_str()) => ApiError::NotBuilt,
+        Some((_, action)) if SDK_ONLY.contains(&action.as_str()) => ApiError::NotImplemented,
+        _ => ApiError::NoRoute,
+    }
+}
+
+async fn not_built(_: exchange::Ask) -> ApiError {
+    ApiError::NotBuilt
+}
