@@ -109,10 +109,7 @@ fn graph() -> Router<Service> {
         )
         .route("/communications/calls/{call}/operations", get(calls::operations))
         .route("/communications/calls/{call}/operations/{operation}", get(calls::operation))
-        .route(
-            "/communications/calls/{call}/audioroutinggroups",
-            get(calls::audio_routing_groups).post(not_built),
-        )
+        .route("/communications/calls/{call}/audioroutinggroups", get(calls::audio_routing_groups).post(not_built))
         .route(
             "/communications/calls/{call}/audioroutinggroups/{group}",
             get(calls::audio_routing_group).patch(not_built).delete(not_built),
@@ -125,10 +122,7 @@ fn graph() -> Router<Service> {
         .route("/communications/onlinemeetings/{meeting}", get(meetings::get).delete(meetings::delete))
         .route("/users/{user}/onlinemeetings", get(meetings::list_of_user).post(meetings::create_for_user))
         .route("/users/{user}/onlinemeetings/createorget", post(meetings::create_or_get_for_user))
-        .route(
-            "/users/{user}/onlinemeetings/{meeting}",
-            get(meetings::get_of_user).delete(meetings::delete_of_user),
-        )
+        .route("/users/{user}/onlinemeetings/{meeting}", get(meetings::get_of_user).delete(meetings::delete_of_user))
         .route("/me/onlinemeetings", any(meetings::me))
         .route("/me/onlinemeetings/{*rest}", any(meetings::me))
         .fallback(no_route)

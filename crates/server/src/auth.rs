@@ -7,7 +7,7 @@
 mod jwt;
 pub mod keys;
 mod notification;
-pub mod openid;
+pub(crate) mod openid;
 pub mod permissions;
 pub mod principal;
 mod secret;

@@ -10,7 +10,7 @@ use control::{CallId, Principal, ScenarioId, Surface, Timestamp};
 use graph::{Form, Wire};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -159,10 +159,7 @@ impl FromRequestParts<Service> for Ask {
         let received = parts.extensions.get::<Received>().cloned().ok_or(ApiError::Internal)?;
         let token = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let caller = service.tokens.check(token, wall_clock())?;
-        let form = Form {
-            lower_status: service.settings.lower_case_status,
-            ..Form::reply(exchange.is_beta())
-        };
+        let form = Form { lower_status: service.settings.lower_case_status, ..Form::reply(exchange.is_beta()) };
         // The application may have been deleted, or moved, since it got its token.
         match service.directory().app(caller.principal.app) {
             None => return Err(Denial::NotRegistered.into()),
@@ -203,7 +200,7 @@ impl Reply {
     }
 
     /// `context` is the value of `@odata.context`.
-    pub(crate) fn entity(status: StatusCode, mut body: Value, context: String) -> Self {
+    pub(crate) fn entity(status: StatusCode, mut body: Value, context: &str) -> Self {
         if let Some(members) = body.as_object_mut() {
             members.insert("@odata.context".to_owned(), Value::from(context));
         }
@@ -211,8 +208,9 @@ impl Reply {
     }
 
     /// `value` is an array.
-    pub(crate) fn collection(value: Value, context: String) -> Self {
-        Self::entity(StatusCode::OK, serde_json::json!({"value": value}), context)
+    pub(crate) fn collection(value: Vec<Value>, context: &str) -> Self {
+        let body = Map::from_iter([("value".to_owned(), Value::Array(value))]);
+        Self::entity(StatusCode::OK, Value::Object(body), context)
     }
 
     /// Applies `$top` and `$select`, the two query options with an effect (contract 1.6).

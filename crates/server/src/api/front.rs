@@ -128,7 +128,10 @@ fn enveloped(mut response: Response, exchange: &Exchange) -> Response {
 /// An error of the framework's: a status with a plain text.
 fn unlabelled(response: &Response) -> Option<ApiError> {
     let status = response.status();
-    let told = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let told = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     if told || !(status.is_client_error() || status.is_server_error()) {
         return None;
     }

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use http::{StatusCode, header};
 use serde_json::json;
 

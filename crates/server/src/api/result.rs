@@ -6,14 +6,14 @@ use graph::ResultInfo;
 /// The two numbers of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Code {
-    code: u16,
+    number: u16,
     subcode: u32,
     /// What follows `DiagCode`, where it is another number than the subcode.
     diag: u32,
 }
 
-fn code(code: u16, subcode: u32) -> Code {
-    Code { code, subcode, diag: subcode }
+fn code(number: u16, subcode: u32) -> Code {
+    Code { number, subcode, diag: subcode }
 }
 
 /// The end of a call. `phone`: its far party is on the public network.
@@ -23,7 +23,7 @@ pub(super) fn of_call(cause: &Cause, phone: bool) -> ResultInfo {
         Cause::Cancelled => code(487, 0),
         other => shared(other, phone),
     };
-    info(code, &format!("{}. DiagCode: {}#{}.@", text(cause, None), code.code, code.diag))
+    info(code, &format!("{}. DiagCode: {}#{}.@", text(cause, None), code.number, code.diag))
 }
 
 /// The end of an operation; `None` when everybody joined (OP-3).
@@ -65,7 +65,7 @@ fn sentence(invited: &Invited, cause: &Cause, replaces: Option<String>) -> Strin
     format!(
         "addParticipants failed for participant {}. Underlying reason: {reason}. DiagCode: {}#{}.@",
         mri(&invited.identity),
-        code.code,
+        code.number,
         code.diag
     )
 }
@@ -91,7 +91,7 @@ fn shared(cause: &Cause, phone: bool) -> Code {
         Cause::NoRoute => code(480, 10134),
         Cause::Status(status) => code(*status, 9999),
         Cause::Cancelled => code(487, 0),
-        Cause::NoCallerNumber => Code { code: 412, subcode: 9999, diag: 10073 },
+        Cause::NoCallerNumber => Code { number: 412, subcode: 9999, diag: 10073 },
         Cause::AlreadyHere | Cause::BeingMoved => code(409, 8519),
         Cause::NotReplaceable => code(404, 9999),
         Cause::NotInSource => code(404, 8558),
@@ -179,11 +179,7 @@ fn mri(identity: &Identity) -> String {
 }
 
 fn info(code: Code, message: &str) -> ResultInfo {
-    ResultInfo {
-        code: Some(code.code.into()),
-        subcode: Some(code.subcode.into()),
-        message: Some(message.to_owned()),
-    }
+    ResultInfo { code: Some(code.number.into()), subcode: Some(code.subcode.into()), message: Some(message.to_owned()) }
 }
 
 #[cfg(test)]
@@ -194,12 +190,7 @@ mod tests {
     use super::*;
 
     fn invited(who: Who, fate: Fate) -> Invited {
-        Invited {
-            participant: ParticipantId(Uuid::nil()),
-            identity: Identity::new(who),
-            echo: String::new(),
-            fate,
-        }
+        Invited { participant: ParticipantId(Uuid::nil()), identity: Identity::new(who), echo: String::new(), fate }
     }
 
     fn operation(invited: Vec<Invited>, status: Status) -> Operation {
@@ -209,6 +200,7 @@ mod tests {
             repeat: Repeat { fingerprint: String::new(), client_request_id: None },
             started: Timestamp(0),
             invited,
+            all_or_failed: false,
             status,
         }
     }
@@ -237,7 +229,7 @@ mod tests {
             let info = of_call(&cause, false);
             assert_eq!((info.code, info.subcode), (Some(call.0), Some(call.1)), "{cause:?}");
             let code = of_invitee(&cause, &user);
-            assert_eq!((i64::from(code.code), i64::from(code.subcode)), invite, "{cause:?}");
+            assert_eq!((i64::from(code.number), i64::from(code.subcode)), invite, "{cause:?}");
         }
         assert_eq!(of_invitee(&Cause::Busy, &phone), code(486, 560486));
         assert_eq!(of_call(&Cause::Busy, true).subcode, Some(560486));
@@ -248,11 +240,9 @@ mod tests {
     fn a_failed_invitation_names_who_and_why() {
         // Contract 3.1.6, OP-3.
         let failed = Status::Failed { at: Timestamp(1), because: None };
-        let info = of_operation(
-            &operation(vec![invited(phone(), Fate::Missed(Cause::NoCallerNumber))], failed),
-            |_| None,
-        )
-        .unwrap();
+        let info =
+            of_operation(&operation(vec![invited(phone(), Fate::Missed(Cause::NoCallerNumber))], failed), |_| None)
+                .unwrap();
         assert_eq!((info.code, info.subcode), (Some(412), Some(9999)));
         let message = info.message.unwrap();
         assert!(
@@ -269,10 +259,7 @@ mod tests {
     fn a_partly_successful_invitation_names_who_is_missing() {
         // OQ-6
         let operation = operation(
-            vec![
-                invited(Who::User(UserId(Uuid::nil())), Fate::Joined),
-                invited(phone(), Fate::Missed(Cause::Busy)),
-            ],
+            vec![invited(Who::User(UserId(Uuid::nil())), Fate::Joined), invited(phone(), Fate::Missed(Cause::Busy))],
             Status::Completed { at: Timestamp(1) },
         );
         let info = of_operation(&operation, |_| None).unwrap();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use store::Directory;
 
-use super::placed::Placed;
 use super::State;
+use super::placed::Placed;
 use crate::auth::{Secrets, Tokens};
 
 /// Cheap to clone: one per router.

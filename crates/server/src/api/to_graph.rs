@@ -31,6 +31,8 @@ fn outgoing(conference: &Conference, notice: &Notice) -> Option<OutgoingNotice> 
     let form = Form::notice(call.facts.surface == Surface::Beta);
     let here = format!("/calls/{}", call.id);
     let (change, path, data) = match &notice.news {
+        // OQ-23: v1.0 has no such state.
+        News::State(Shown::Ringing) if !form.beta => return None,
         News::State(shown) => (ChangeType::Updated, here, told_state(conference, call, *shown).write(form)),
         News::Audio { active, held } => {
             let told = graph::Call {
@@ -55,7 +57,7 @@ fn outgoing(conference: &Conference, notice: &Notice) -> Option<OutgoingNotice> 
         }
         News::Roster { delta } => {
             let data = match delta {
-                None => roster(conference, call, form),
+                None => Value::Array(roster(conference, call, form)),
                 Some(delta) => Value::Array(vec![told_delta(conference, call, delta).write(form)]),
             };
             (ChangeType::Updated, format!("{here}/participants"), data)
@@ -137,7 +139,7 @@ fn told_delta(conference: &Conference, call: &Call, delta: &Delta) -> DeltaParti
 }
 
 /// Everyone whom a call may see, in the order they came (ROS-2).
-pub(super) fn roster(conference: &Conference, call: &Call, form: Form) -> Value {
+pub(super) fn roster(conference: &Conference, call: &Call, form: Form) -> Vec<Value> {
     let mut seen: Vec<_> = conference.roster().seen_by(call.facts.me).collect();
     seen.sort_by_key(|(_, entry)| entry.source);
     seen.into_iter().map(|(id, entry)| participant(id, entry).write(form)).collect()
@@ -236,9 +238,7 @@ fn state(call: &Call, beta: bool) -> graph::CallState {
 }
 
 fn media_state(active: bool) -> graph::CallMediaState {
-    graph::CallMediaState {
-        audio: Some(if active { graph::MediaState::Active } else { graph::MediaState::Inactive }),
-    }
+    graph::CallMediaState { audio: Some(if active { graph::MediaState::Active } else { graph::MediaState::Inactive }) }
 }
 
 fn in_meeting(conference: &Conference) -> bool {

@@ -23,17 +23,14 @@ use store::{Purpose, SigningKey, Store, StoreError};
 use thiserror::Error;
 
 /// A key is replaced after that long.
-const ROTATE_AFTER: Duration = Duration::from_secs(90 * DAY);
+const ROTATE_AFTER: Duration = Duration::from_hours(90 * 24);
 
 /// From publishing a key to signing with it: bots cache key sets for 24 hours and look for an unknown key at most once
 /// an hour.
-const PUBLISHED_BEFORE: Duration = Duration::from_secs(DAY + HOUR);
+const PUBLISHED_BEFORE: Duration = Duration::from_hours(25);
 
 /// From the last token of a key to withdrawing it: longer than any token lives, with skew.
-const PUBLISHED_AFTER: Duration = Duration::from_secs(3 * HOUR);
-
-const HOUR: u64 = 60 * 60;
-const DAY: u64 = 24 * HOUR;
+const PUBLISHED_AFTER: Duration = Duration::from_hours(3);
 
 #[derive(Debug, Error)]
 pub enum KeyError {
@@ -161,9 +158,9 @@ pub(super) struct Key {
 impl Key {
     fn read(row: &SigningKey) -> Result<Self, KeyError> {
         let unreadable = |why: String| KeyError::Unreadable { kid: row.kid.clone(), why };
-        let private = PrivatePkcs8KeyDer::from_pem_slice(&row.private).map_err(|error| unreadable(error.to_string()))?;
-        let pair =
-            KeyPair::from_pkcs8(private.secret_pkcs8_der()).map_err(|error| unreadable(error.to_string()))?;
+        let private =
+            PrivatePkcs8KeyDer::from_pem_slice(&row.private).map_err(|error| unreadable(error.to_string()))?;
+        let pair = KeyPair::from_pkcs8(private.secret_pkcs8_der()).map_err(|error| unreadable(error.to_string()))?;
         let certificate =
             CertificateDer::from_pem_slice(&row.private).map_err(|error| unreadable(error.to_string()))?;
         let x5t = URL_SAFE_NO_PAD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &certificate));

@@ -12,10 +12,10 @@ use super::jwt;
 use super::keys::Keys;
 
 /// As long as those that bots are used to.
-const VALID_FOR: Duration = Duration::from_secs(65 * 60);
+const VALID_FOR: Duration = Duration::from_mins(65);
 
 /// A signature costs a millisecond: a token is shown again for that long.
-const USED_FOR: Duration = Duration::from_secs(5 * 60);
+const USED_FOR: Duration = Duration::from_mins(5);
 
 /// Tokens kept; beyond, all are forgotten and signed anew.
 const KEPT_MAX: usize = 1024;

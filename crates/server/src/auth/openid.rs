@@ -13,7 +13,7 @@ use crate::api::percent;
 use crate::api::service::Service;
 
 /// `GET /{tenant}/v2.0/.well-known/openid-configuration`, and without `v2.0` (contract 2.1).
-pub async fn configuration(
+pub(crate) async fn configuration(
     State(service): State<Service>,
     Path(tenant): Path<String>,
     Extension(exchange): Extension<Exchange>,
@@ -48,12 +48,12 @@ pub async fn configuration(
 }
 
 /// `GET /{tenant}/discovery/v2.0/keys`: the keys of access tokens.
-pub async fn access_keys(State(service): State<Service>) -> Json<Value> {
+pub(crate) async fn access_keys(State(service): State<Service>) -> Json<Value> {
     Json(service.keys.published(Purpose::Access))
 }
 
 /// `GET /common/discovery/instance`: says that the authority asked about is known, which for a server of its own it is.
-pub async fn instance(Extension(exchange): Extension<Exchange>, uri: Uri) -> Json<Value> {
+pub(crate) async fn instance(Extension(exchange): Extension<Exchange>, uri: Uri) -> Json<Value> {
     let asked = uri.query().into_iter().flat_map(|query| query.split('&'));
     let asked = asked.filter_map(|pair| pair.strip_prefix("authorization_endpoint=")).find_map(percent::decode);
     let tenant = asked
@@ -70,7 +70,7 @@ pub async fn instance(Extension(exchange): Extension<Exchange>, uri: Uri) -> Jso
 }
 
 /// `GET /v1/.well-known/OpenIdConfiguration`: how bots check our notifications (contract 2.6).
-pub async fn notification_configuration(
+pub(crate) async fn notification_configuration(
     State(service): State<Service>,
     Extension(exchange): Extension<Exchange>,
 ) -> Json<Value> {
@@ -84,6 +84,6 @@ pub async fn notification_configuration(
 }
 
 /// `GET /v1/keys`: the keys of notification tokens.
-pub async fn notification_keys(State(service): State<Service>) -> Json<Value> {
+pub(crate) async fn notification_keys(State(service): State<Service>) -> Json<Value> {
     Json(service.keys.published(Purpose::Notification))
 }

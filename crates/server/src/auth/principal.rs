@@ -15,7 +15,7 @@ use super::keys::Keys;
 use super::permissions::{Permission, Roles};
 
 /// Clocks may differ by that much.
-const SKEW: Duration = Duration::from_secs(5 * 60);
+const SKEW: Duration = Duration::from_mins(5);
 
 /// Verified tokens kept, so that each costs one verification; beyond, all are forgotten.
 const KEPT_MAX: usize = 8192;

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use argon2::Argon2;
+use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use aws_lc_rs::hmac;
 use tokio::sync::{OnceCell, Semaphore};
 
 /// A secret that was right is taken for right that long without looking again.
-const REMEMBERED_FOR: Duration = Duration::from_secs(5 * 60);
+const REMEMBERED_FOR: Duration = Duration::from_mins(5);
 
 /// More are not remembered: the oldest make room.
 const REMEMBERED_MAX: usize = 4096;

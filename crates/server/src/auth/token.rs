@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -19,7 +18,7 @@ use super::permissions::Roles;
 use super::principal::{AUDIENCES, issuer};
 use super::secret::Overloaded;
 use super::{fresh_id, jwt, wall_clock};
-use crate::api::exchange::Exchange;
+use crate::api::exchange::{Exchange, Received};
 use crate::api::percent;
 use crate::api::service::Service;
 
@@ -85,19 +84,17 @@ impl TokenError {
 }
 
 /// The endpoint.
-pub async fn token(
+pub(crate) async fn token(
     State(service): State<Service>,
     Path(tenant): Path<String>,
     Extension(exchange): Extension<Exchange>,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    Extension(received): Extension<Received>,
 ) -> Response {
     let now = wall_clock();
-    match body.map_err(|_| TokenError::Unreadable) {
-        Ok(body) => match grant(&service, &exchange, &tenant, &headers, &body, now).await {
-            Ok(answer) => (never_stored(), Json(answer)).into_response(),
-            Err(error) => refuse(&exchange, &error, now),
-        },
+    let Ok(body) = received.bytes() else { return refuse(&exchange, &TokenError::Unreadable, now) };
+    match grant(&service, &exchange, &tenant, &headers, body, now).await {
+        Ok(answer) => (never_stored(), Json(answer)).into_response(),
         Err(error) => refuse(&exchange, &error, now),
     }
 }

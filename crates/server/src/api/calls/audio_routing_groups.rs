@@ -1,7 +1,6 @@
 //! Collections that clients read when they take a call up again, and that are empty here (contract 3.3, 3.15, 3.17).
 
 use axum::extract::{Path, State};
-use serde_json::Value;
 
 use crate::api::error::ApiError;
 use crate::api::exchange::{Ask, Reply, call_id};
@@ -41,5 +40,5 @@ async fn empty(service: &Service, ask: &Ask, call: &str, name: &str) -> Result<R
     let call = call_id(call)?;
     service.engine.read(ask.by(), call, |_, _| ()).await?;
     let context = ask.exchange.context(&format!("communications/calls('{call}')/{name}"));
-    Ok(Reply::collection(Value::Array(Vec::new()), context))
+    Ok(Reply::collection(Vec::new(), &context))
 }

@@ -28,7 +28,7 @@ pub(in crate::api) async fn create(State(service): State<Service>, ask: Ask) -> 
     let body = service.engine.command(ask.by(), placement.place, placement.command, render).await?;
     let body = body.ok_or(ApiError::Internal)?;
     service.placed.note(ask.by(), id);
-    Ok(Reply::entity(StatusCode::CREATED, body, ask.exchange.context("communications/calls/$entity"))
+    Ok(Reply::entity(StatusCode::CREATED, body, &ask.exchange.context("communications/calls/$entity"))
         .at(ask.exchange.url(&format!("/calls/{id}")))
         .scenario(scenario))
 }

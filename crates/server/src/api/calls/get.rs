@@ -20,5 +20,5 @@ pub(in crate::api) async fn get(
     });
     let (body, scenario) = read.await?.ok_or(ApiError::NotFound("Call"))?;
     let context = ask.exchange.context("communications/calls/$entity");
-    Ok(Reply::entity(StatusCode::OK, body, context).scenario(scenario).selected(&ask.exchange))
+    Ok(Reply::entity(StatusCode::OK, body, &context).scenario(scenario).selected(&ask.exchange))
 }

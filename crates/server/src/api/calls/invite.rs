@@ -32,6 +32,6 @@ pub(in crate::api) async fn invite(
     let answer = service.engine.command(ask.by(), Place::Call(call), command, render).await?;
     let (id, body) = answer.ok_or(ApiError::Internal)?;
     // INV-8
-    Ok(Reply::entity(StatusCode::OK, body, ask.exchange.context("inviteParticipantsOperation"))
+    Ok(Reply::entity(StatusCode::OK, body, &ask.exchange.context("inviteParticipantsOperation"))
         .at(ask.exchange.url(&format!("/calls/{call}/operations/{id}"))))
 }

@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use engine::CommandError;
-use serde_json::Value;
 
 use crate::api::error::ApiError;
 use crate::api::exchange::{Ask, Reply};
@@ -24,5 +23,5 @@ pub(in crate::api) async fn list(State(service): State<Service>, ask: Ask) -> Re
         }
     }
     let context = ask.exchange.context("communications/calls");
-    Ok(Reply::collection(Value::Array(listed), context).selected(&ask.exchange))
+    Ok(Reply::collection(listed, &context).selected(&ask.exchange))
 }

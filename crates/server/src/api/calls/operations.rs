@@ -3,7 +3,6 @@
 use axum::extract::{Path, State};
 use control::OperationId;
 use http::StatusCode;
-use serde_json::Value;
 
 use crate::api::error::ApiError;
 use crate::api::exchange::{Ask, Reply, call_id};
@@ -19,10 +18,10 @@ pub(in crate::api) async fn operations(
     let (call, form) = (call_id(&call)?, ask.form);
     let read = service.engine.read(ask.by(), call, move |conference, now| {
         let visible = conference.operations().filter(|(_, operation)| to_graph::visible(operation, call, now));
-        visible.map(|(id, operation)| to_graph::operation(id, operation, false, form)).collect::<Value>()
+        visible.map(|(id, operation)| to_graph::operation(id, operation, false, form)).collect()
     });
     let context = ask.exchange.context(&format!("communications/calls('{call}')/operations"));
-    Ok(Reply::collection(read.await?, context).selected(&ask.exchange))
+    Ok(Reply::collection(read.await?, &context).selected(&ask.exchange))
 }
 
 pub(in crate::api) async fn operation(
@@ -39,5 +38,5 @@ pub(in crate::api) async fn operation(
         Some(to_graph::operation(id, operation, false, form))
     });
     let body = read.await?.ok_or(ApiError::NotFound("Operation"))?;
-    Ok(Reply::entity(StatusCode::OK, body, ask.exchange.context("inviteParticipantsOperation")))
+    Ok(Reply::entity(StatusCode::OK, body, &ask.exchange.context("inviteParticipantsOperation")))
 }

@@ -22,7 +22,7 @@ pub(in crate::api) async fn participants(
     });
     let value = read.await?.ok_or(ApiError::NotFound("Call"))?;
     let context = ask.exchange.context(&format!("communications/calls('{call}')/participants"));
-    Ok(Reply::collection(value, context).selected(&ask.exchange))
+    Ok(Reply::collection(value, &context).selected(&ask.exchange))
 }
 
 pub(in crate::api) async fn participant(
@@ -40,5 +40,5 @@ pub(in crate::api) async fn participant(
     let found = read.await?.ok_or(ApiError::NotFound("Call"))?;
     let body = found.ok_or(ApiError::NotFound("Participant"))?;
     let context = ask.exchange.context(&format!("communications/calls('{call}')/participants/$entity"));
-    Ok(Reply::entity(StatusCode::OK, body, context).selected(&ask.exchange))
+    Ok(Reply::entity(StatusCode::OK, body, &context).selected(&ask.exchange))
 }

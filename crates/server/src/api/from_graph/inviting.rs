@@ -1,9 +1,11 @@
 //! The body of `invite`: who is to be rung, and who is to be fetched from another call (INV-1 to INV-33).
 
 use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use control::{
-    AppId, CallId, Cause, Command, Conference, ConferenceId, Identity, Invitee, OperationId, ParticipantId, Reach, Repeat,
-    TenantId, Timestamp,
+    AppId, CallId, Cause, Command, Conference, ConferenceId, Identity, Invite, Invitee, OperationId, ParticipantId,
+    Reach, Repeat, TenantId, Timestamp,
 };
 use engine::CommandError;
 use graph::{Form, InvitationParticipantInfo, InviteRequest, Wire};
@@ -38,7 +40,7 @@ pub(in crate::api) async fn invite(
 ) -> Result<Command, ApiError> {
     let mut body: InviteRequest = ask.json()?;
     // INV-33: of the parsed body, so that neither spelling nor order counts.
-    let fingerprint = hexadecimal(digest(&SHA256, body.write(KEPT).to_string().as_bytes()).as_ref());
+    let fingerprint = STANDARD_NO_PAD.encode(digest(&SHA256, body.write(KEPT).to_string().as_bytes()));
     let client_context = body.client_context.take();
     // INV-7
     if client_context.as_ref().is_some_and(|context| context.chars().count() > CLIENT_CONTEXT_MAX) {
@@ -58,15 +60,15 @@ pub(in crate::api) async fn invite(
         Some(only) => vec![only],
         None => rung(people, &participants)?,
     };
-    Ok(Command::Invite {
-        call,
+    let invite = Invite {
         operation: OperationId(fresh_id()),
         invitees,
         client_context,
         repeat: Repeat { fingerprint, client_request_id: ask.exchange.repeatable_as.clone() },
         retried: ask.exchange.retried,
         policy: service.settings.invite,
-    })
+    };
+    Ok(Command::Invite { call, invite })
 }
 
 /// The first invitee, if they come from another call: then nobody else is read (INV-14, INV-19). `None` when everybody
@@ -164,9 +166,7 @@ async fn look(
             created_by: conference.opened().map(|opened| opened.created_by),
             peer_to_peer: conference.is_peer_to_peer(),
             is_peer: people.any(|(_, _, entry)| entry.identity.who == who),
-            participant: moved.filter(|id| {
-                conference.roster().get(*id).is_some_and(|entry| entry.identity.who == who)
-            }),
+            participant: moved.filter(|id| conference.roster().get(*id).is_some_and(|entry| entry.identity.who == who)),
         })
     });
     match peeked.await {
@@ -202,7 +202,3 @@ fn rung(people: People<'_>, participants: &[InvitationParticipantInfo]) -> Resul
 
 /// Everything that was sent.
 const KEPT: Form = Form { nulls: false, beta: true, lower_status: false };
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}

@@ -11,7 +11,7 @@ use super::bad;
 use crate::api::error::ApiError;
 
 /// A meeting that names no end is that long.
-const LENGTH: Duration = Duration::from_secs(60 * 60);
+const LENGTH: Duration = Duration::from_hours(1);
 
 /// Longer subjects and ids are refused.
 const TEXT_MAX: usize = 1024;

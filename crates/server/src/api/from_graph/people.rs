@@ -101,11 +101,7 @@ impl People<'_> {
     }
 
     fn caller(self) -> Caller {
-        Caller {
-            display_name: Some(self.app.name.clone()),
-            number: self.app.number.clone(),
-            domain: self.domain(),
-        }
+        Caller { display_name: Some(self.app.name.clone()), number: self.app.number.clone(), domain: self.domain() }
     }
 
     fn domain(self) -> String {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use control::{
-    AppId, CallFacts, CallId, ChainId, Command, ConferenceId, Identity, Invitee, ParticipantId, ScenarioId, TenantId, Who,
-    limits,
+    AppId, CallFacts, CallId, ChainId, Command, ConferenceId, Identity, Invitee, ParticipantId, ScenarioId, TenantId,
+    Who, limits,
 };
 use engine::Place;
 use graph::{Form, MediaConfig, MeetingInfo, Wire};
@@ -80,10 +80,9 @@ fn permit(ask: &Ask, body: &graph::Call) -> Result<(), ApiError> {
     let targets = body.targets.as_ref().map_or(0, Vec::len);
     if body.meeting_info.is_some() {
         let guest = body.source.as_ref().and_then(|source| source.identity.as_ref()?.get("guest")).is_some();
-        ask.caller.may(match guest {
-            true => &[Permission::JoinGroupCallAsGuest],
-            false => &[Permission::JoinGroupCall, Permission::JoinGroupCallAsGuest, Permission::JoinGroupCallChat],
-        })?;
+        let guests: &[_] = &[Permission::JoinGroupCallAsGuest];
+        let members = &[Permission::JoinGroupCall, Permission::JoinGroupCallAsGuest, Permission::JoinGroupCallChat];
+        ask.caller.may(if guest { guests } else { members })?;
     } else if targets > 1 {
         ask.caller.may(&[Permission::InitiateGroupCall])?;
     } else {
@@ -190,9 +189,9 @@ async fn meeting(body: &graph::Call, service: &Service, tenant: TenantId) -> Res
                 return Err(bad("meetingInfo.joinMeetingId", "is required"));
             }
             let meeting = found(MeetingKey::JoinMeetingId(digits)).await?;
-            meeting.filter(|meeting| meeting.passcode.is_none() || meeting.passcode == *passcode).ok_or_else(|| {
-                ApiError::Numbered("8561", "The meeting id or its passcode is not valid.".to_owned())
-            })
+            meeting
+                .filter(|meeting| meeting.passcode.is_none() || meeting.passcode == *passcode)
+                .ok_or_else(|| ApiError::Numbered("8561", "The meeting id or its passcode is not valid.".to_owned()))
         }
         Some(MeetingInfo::Token { .. }) => Err(ApiError::Numbered(
             "8526",

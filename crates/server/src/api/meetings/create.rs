@@ -47,7 +47,7 @@ async fn created(
                 let body = view(ask, service, &service.directory(), &meeting);
                 let at = ask.exchange.url(&format!("/onlineMeetings/{}", meeting.id));
                 let context = ask.exchange.context("communications/onlineMeetings/$entity");
-                return Ok(Reply::entity(StatusCode::CREATED, body, context).at(at));
+                return Ok(Reply::entity(StatusCode::CREATED, body, &context).at(at));
             }
             Err(StoreError::Taken(_)) => {}
             Err(error) => return Err(error.into()),

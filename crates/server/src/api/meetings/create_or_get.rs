@@ -38,7 +38,7 @@ async fn obtained(
     organizer: Option<UserId>,
 ) -> Result<Reply, ApiError> {
     let draft = meeting(body, wall_clock())?;
-    if draft.external_id.as_ref().is_none_or(|id| id.is_empty()) {
+    if draft.external_id.as_ref().is_none_or(String::is_empty) {
         return Err(ApiError::Invalid(graph::Bad::at("externalId", "is required")));
     }
     for _ in 0..TRIES {
@@ -46,7 +46,7 @@ async fn obtained(
             Ok(obtained) => {
                 let status = if obtained.created { StatusCode::CREATED } else { StatusCode::OK };
                 let body = view(ask, service, &service.directory(), &obtained.meeting);
-                return Ok(Reply::entity(status, body, ask.exchange.context("communications/onlineMeetings/$entity")));
+                return Ok(Reply::entity(status, body, &ask.exchange.context("communications/onlineMeetings/$entity")));
             }
             Err(StoreError::Taken(_)) => {}
             Err(error) => return Err(error.into()),

@@ -33,5 +33,5 @@ async fn shown(ask: &Ask, service: &Service, key: &str, organizer: Option<UserId
     let meeting = super::find(ask, service, key, organizer).await?;
     let body = view(ask, service, &service.directory(), &meeting);
     let context = ask.exchange.context("communications/onlineMeetings/$entity");
-    Ok(Reply::entity(StatusCode::OK, body, context).selected(&ask.exchange))
+    Ok(Reply::entity(StatusCode::OK, body, &context).selected(&ask.exchange))
 }

@@ -2,7 +2,6 @@
 
 use axum::extract::{Path, State};
 use control::UserId;
-use serde_json::Value;
 use store::MeetingKey;
 
 use super::view::{join_web_url, view};
@@ -49,12 +48,13 @@ async fn listed(ask: &Ask, service: &Service, organizer: Option<UserId>) -> Resu
     };
     meetings.retain(|meeting| super::is_theirs(ask, meeting));
     let directory = service.directory();
-    let value = meetings.iter().map(|meeting| view(ask, service, &directory, meeting)).collect::<Value>();
+    let value = meetings.iter().map(|meeting| view(ask, service, &directory, meeting)).collect();
     let context = ask.exchange.context("communications/onlineMeetings");
-    Ok(Reply::collection(value, context).selected(&ask.exchange))
+    Ok(Reply::collection(value, &context).selected(&ask.exchange))
 }
 
-const FILTERS: &str = "use JoinWebUrl eq '…', VideoTeleconferenceId eq '…' or joinMeetingIdSettings/joinMeetingId eq '…'.";
+const FILTERS: &str =
+    "use JoinWebUrl eq '…', VideoTeleconferenceId eq '…' or joinMeetingIdSettings/joinMeetingId eq '…'.";
 
 /// The filters that mean something here.
 #[derive(Debug, PartialEq, Eq)]
