@@ -219,6 +219,10 @@ impl Agent {
         let method = request.method.clone();
         let bytes = transaction.bytes.clone();
         let reliable = way.transport.is_reliable();
+        if matches!(transaction.owner, Owner::Within { .. }) {
+            // Nobody rings within a dialog: a peer that takes longer has lost our request or its answer.
+            transaction.abandon_at = Some(self.now + self.timing.give_up() * 3 / 2);
+        }
         transaction.stage = match method {
             Method::Invite => Stage::Invite(InviteClient::new(self.now, reliable, self.timing)),
             Method::Ack
@@ -328,6 +332,9 @@ impl Agent {
         };
         let Some(transaction) = self.clients.get_mut(&key) else { return };
         let status = response.status;
+        if status >= 200 {
+            transaction.abandon_at = None;
+        }
         match &mut transaction.stage {
             Stage::Invite(machine) => match machine.received(self.now, status) {
                 InviteClientStep::Provisional => {
@@ -408,7 +415,8 @@ impl Agent {
         let Some(transaction) = self.clients.remove(&key) else { return };
         match transaction.owner {
             Owner::Attempt { leg, attempt } => self.attempt_lost(leg, attempt, lost),
-            Owner::Within { leg } | Owner::Ack { leg } => self.within_lost(leg),
+            Owner::Within { leg } => self.within_lost(leg, Some(key)),
+            Owner::Ack { leg } => self.within_lost(leg, None),
             Owner::Registration { key: registration } => self.registration_lost(key, registration, lost),
             Owner::Ping { key } => self.ping_ended(key, false),
             Owner::Won { .. } | Owner::Adrift | Owner::AckAdrift { .. } | Owner::Nobody => {}
@@ -559,6 +567,13 @@ impl Agent {
         };
         self.clients.insert(key, transaction);
         self.run(key, way);
+    }
+
+    /// The dialog of this request has ended. A 2xx that comes after all is acknowledged and ended.
+    pub(super) fn leave_behind(&mut self, key: ClientKey) {
+        if let Some(transaction) = self.clients.get_mut(&key) {
+            transaction.owner = Owner::Adrift;
+        }
     }
 
     /// The dialog of this INVITE has ended; its ACK is kept for repeated 2xx.

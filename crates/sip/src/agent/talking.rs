@@ -511,8 +511,9 @@ impl Agent {
     }
 
     /// A request within the dialog was never answered, or could not be sent (RFC 3261 §12.2.1.2).
-    pub(super) fn within_lost(&mut self, leg: LegKey) {
-        if self.session(leg).is_some() {
+    /// `key` is our re-INVITE or UPDATE; an ACK has none.
+    pub(super) fn within_lost(&mut self, leg: LegKey, key: Option<ClientKey>) {
+        if self.session(leg).is_some_and(|session| key.is_none() || session.ours == key) {
             self.end_with_bye(leg, &HangUpCause::because(408, "No response"), EndReason::Lost);
         }
     }
@@ -819,6 +820,9 @@ impl Agent {
         }
         if let Some(unacknowledged) = session.unacknowledged {
             self.stop_repeating(unacknowledged.key);
+        }
+        if let Some(ours) = session.ours {
+            self.leave_behind(ours);
         }
         if let (Some(invite), Ack::Sent { way, bytes, .. }) = (session.invite, session.ack) {
             self.remember_ack(invite, session.dialog.id.remote_tag, way, bytes);

@@ -1,8 +1,10 @@
 //! Agents that call each other, on a clock we turn and a network we spoil.
 
 mod bad_days;
+mod challenges;
 mod offers;
 mod plain;
 mod registering;
+mod seeds;
 mod streams;
 mod world;

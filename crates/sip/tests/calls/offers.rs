@@ -105,6 +105,21 @@ fn a_second_offer_waits_for_the_first() {
 }
 
 #[test]
+fn an_offer_answered_late_harms_nothing() {
+    let mut world = World::pair(11);
+    let callee = world.connect(0, 1);
+    world.order(0, Order::Reinvite { leg: LEG, offer: HOLD.to_vec() });
+    world.wait(1, |report| matches!(report, Report::Offered { .. }).then_some(()));
+    world.run_for(seconds(9));
+    world.order(1, Order::AnswerOffer { leg: callee, sdp: HELD.to_vec() });
+    world.wait(0, |report| matches!(report, Report::OfferAnswered { .. }).then_some(()));
+    world.run_for(seconds(120));
+    assert!(world.take(0).is_empty());
+    world.hang_up(0, LEG);
+    world.settle();
+}
+
+#[test]
 fn a_peer_that_lost_the_dialog_ends_the_leg() {
     let mut world = World::pair(6);
     world.connect(0, 1);
