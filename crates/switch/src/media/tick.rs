@@ -1,0 +1,447 @@
+//! The tick: every 20 ms each leg's packets are read, each room is turned, and what it says is sent.
+//!
+//! A tick thread owns its legs and rooms outright. It takes orders and gives news through bounded queues, without a
+//! lock and, packet by packet, without allocation. What it no longer needs goes back as news, to be dropped elsewhere.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::time::{Duration, Instant};
+
+use media::{Events, LegStats, Port, PortConfig, PortId, Received, Room, TICK};
+use tokio::sync::mpsc;
+
+use super::rtp::{Peer, RtpSockets};
+
+/// Names a room. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RoomId(pub(crate) u64);
+
+/// One leg's media: everything that moves when the leg changes rooms.
+#[derive(Debug)]
+pub(crate) struct MediaLeg {
+    pub(crate) id: PortId,
+    pub(crate) sockets: RtpSockets,
+    pub(crate) rtp_peer: Peer,
+    pub(crate) rtcp_peer: Peer,
+    /// RTCP shares the RTP port (RFC 5761).
+    pub(crate) muxed: bool,
+    /// Here unless it is in a room.
+    pub(crate) port: Option<Box<Port>>,
+    pub(crate) room: Option<RoomId>,
+}
+
+/// Where a leg sits in a mix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seat {
+    pub(crate) room: RoomId,
+    pub(crate) speaks: bool,
+    pub(crate) hears: bool,
+}
+
+/// A session as it was agreed again.
+#[derive(Debug)]
+pub(crate) struct Renegotiated {
+    pub(crate) config: PortConfig,
+    pub(crate) rtp: Option<SocketAddr>,
+    pub(crate) rtcp: Option<SocketAddr>,
+    pub(crate) muxed: bool,
+}
+
+/// What a thread is told.
+#[derive(Debug)]
+pub(crate) enum Order {
+    OpenRoom(RoomId, Box<Room>),
+    CloseRoom(RoomId),
+    /// A new leg, outside of any room: it hears silence.
+    Open(Box<MediaLeg>),
+    /// Into a room of this thread, or with other gates in the room it is in.
+    Attach(PortId, Seat),
+    /// Out of its room.
+    Detach(PortId),
+    /// To another thread, as one value, within this tick.
+    Hand { leg: PortId, to: usize, seat: Seat },
+    /// From another thread.
+    Arrive(Box<MediaLeg>, Seat),
+    Renegotiate(PortId, Box<Renegotiated>),
+    Close(PortId),
+    /// Fill it, up to its capacity, and send it back.
+    Statistics(Vec<Sample>),
+    Stop,
+}
+
+/// What a thread tells.
+#[derive(Debug)]
+pub(crate) enum News {
+    Heard(PortId, Events),
+    Arrived(PortId),
+    Closed(Box<MediaLeg>),
+    RoomClosed(Box<Room>),
+    Statistics(Vec<Sample>),
+    /// A port did not take what was agreed.
+    Failed(PortId),
+}
+
+/// One leg at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    pub(crate) leg: PortId,
+    pub(crate) stats: LegStats,
+    pub(crate) remote: Option<SocketAddr>,
+}
+
+/// Read by others while the thread runs.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Ticks that began more than a tick late.
+    pub(crate) late_ticks: AtomicU64,
+    /// Ticks left out because the thread had fallen too far behind.
+    pub(crate) skipped_ticks: AtomicU64,
+}
+
+/// A tick thread's state.
+#[derive(Debug)]
+pub(crate) struct Ticker {
+    orders: Receiver<Order>,
+    news: mpsc::Sender<News>,
+    /// Every thread's orders, one's own included.
+    threads: Vec<SyncSender<Order>>,
+    counters: Arc<Counters>,
+    legs: BTreeMap<PortId, Box<MediaLeg>>,
+    rooms: BTreeMap<RoomId, Box<Room>>,
+    /// News and orders for other threads that found a queue full: offered again each tick.
+    untold: Vec<News>,
+    handed: Vec<(usize, Box<MediaLeg>, Seat)>,
+    buffer: Box<[u8; DATAGRAM_BYTES_MAX]>,
+    stopping: bool,
+}
+
+/// RTP and RTCP over Ethernet stay below 1,500 bytes; a longer datagram is cut and then refused.
+const DATAGRAM_BYTES_MAX: usize = 2_048;
+
+/// Datagrams read per leg and tick: a burst waits in the kernel, so that one leg cannot hold up the others.
+const DATAGRAMS_PER_TICK_MAX: usize = 16;
+
+/// A thread that is late by so many ticks catches up: its listeners then lose nothing. Later than that it skips.
+const CATCH_UP_MAX: u32 = 5;
+
+impl Ticker {
+    pub(crate) fn new(
+        orders: Receiver<Order>,
+        news: mpsc::Sender<News>,
+        threads: Vec<SyncSender<Order>>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            orders,
+            news,
+            threads,
+            counters,
+            legs: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            untold: Vec::with_capacity(64),
+            handed: Vec::with_capacity(64),
+            buffer: Box::new([0; DATAGRAM_BYTES_MAX]),
+            stopping: false,
+        }
+    }
+
+    /// Ticks at absolute deadlines until it is told to stop. The first tick is one `phase` from now.
+    pub(crate) fn run(mut self, phase: Duration) {
+        let mut due = Instant::now() + phase;
+        while !self.stopping {
+            let now = Instant::now();
+            if let Some(wait) = due.checked_duration_since(now).filter(|wait| !wait.is_zero()) {
+                std::thread::sleep(wait);
+                continue;
+            }
+            let late = now - due;
+            if late >= TICK {
+                self.counters.late_ticks.fetch_add(1, Ordering::Relaxed);
+            }
+            if late > TICK * CATCH_UP_MAX {
+                let skipped = late.as_nanos() / TICK.as_nanos();
+                self.counters.skipped_ticks.fetch_add(skipped as u64, Ordering::Relaxed);
+                due += TICK * skipped as u32;
+            }
+            self.turn(now);
+            due += TICK;
+        }
+    }
+
+    /// One tick.
+    fn turn(&mut self, now: Instant) {
+        self.hand_over();
+        while let Ok(order) = self.orders.try_recv() {
+            self.obey(now, order);
+        }
+        for leg in self.legs.values_mut() {
+            leg.receive(now, &mut self.rooms, &mut self.buffer[..]);
+        }
+        for room in self.rooms.values_mut() {
+            room.tick(now, &mut |id, packet| {
+                if let Some(leg) = self.legs.get(&id) {
+                    leg.send(packet);
+                }
+            });
+            room.rtcp(now, &mut |id, packet| {
+                if let Some(leg) = self.legs.get(&id) {
+                    leg.send_control(packet);
+                }
+            });
+        }
+        self.turn_parked(now);
+        self.tell();
+    }
+
+    /// Legs outside of any room hear silence, and nobody hears them.
+    fn turn_parked(&mut self, now: Instant) {
+        let mut frame = media::Frame::SILENCE;
+        for leg in self.legs.values_mut() {
+            let Some(mut port) = leg.port.take() else { continue };
+            port.pull(now, &mut frame);
+            port.push(now, &media::Frame::SILENCE, &mut |packet| leg.send(packet));
+            if let Some(packet) = port.rtcp(now) {
+                leg.send_control(packet);
+            }
+            leg.port = Some(port);
+        }
+    }
+
+    fn obey(&mut self, now: Instant, order: Order) {
+        match order {
+            Order::OpenRoom(id, room) => {
+                self.rooms.insert(id, room);
+            }
+            Order::CloseRoom(id) => {
+                if let Some(mut room) = self.rooms.remove(&id) {
+                    for leg in self.legs.values_mut().filter(|leg| leg.room == Some(id)) {
+                        leg.room = None;
+                        leg.port = room.remove(leg.id);
+                    }
+                    self.untold.push(News::RoomClosed(room));
+                }
+            }
+            Order::Open(leg) => {
+                self.legs.insert(leg.id, leg);
+            }
+            Order::Attach(id, seat) => {
+                if let Some(leg) = self.legs.get_mut(&id) {
+                    seat_in(&mut self.rooms, leg, seat);
+                }
+            }
+            Order::Detach(id) => {
+                if let Some(leg) = self.legs.get_mut(&id) {
+                    take_out(&mut self.rooms, leg);
+                }
+            }
+            Order::Hand { leg, to, seat } => {
+                if let Some(mut leg) = self.legs.remove(&leg) {
+                    take_out(&mut self.rooms, &mut leg);
+                    self.handed.push((to, leg, seat));
+                    self.hand_over();
+                }
+            }
+            Order::Arrive(mut leg, seat) => {
+                seat_in(&mut self.rooms, &mut leg, seat);
+                self.untold.push(News::Arrived(leg.id));
+                self.legs.insert(leg.id, leg);
+            }
+            Order::Renegotiate(id, session) => {
+                if let Some(leg) = self.legs.get_mut(&id)
+                    && leg.renegotiate(&mut self.rooms, *session).is_err()
+                {
+                    self.untold.push(News::Failed(id));
+                }
+            }
+            Order::Close(id) => {
+                if let Some(mut leg) = self.legs.remove(&id) {
+                    take_out(&mut self.rooms, &mut leg);
+                    if let Some(mut port) = leg.port.take() {
+                        leg.send_control(port.rtcp_bye(now));
+                        leg.port = Some(port);
+                    }
+                    self.untold.push(News::Closed(leg));
+                }
+            }
+            Order::Statistics(mut samples) => {
+                let free = samples.capacity() - samples.len();
+                for leg in self.legs.values().take(free) {
+                    if let Some(port) = leg.port_in(&self.rooms) {
+                        let remote = leg.rtp_peer.destination();
+                        samples.push(Sample { leg: leg.id, stats: port.stats(), remote });
+                    }
+                }
+                self.untold.push(News::Statistics(samples));
+            }
+            Order::Stop => self.stopping = true,
+        }
+    }
+
+    /// Legs on their way to other threads. One whose thread has died stays, parked, and is closed by whoever notices.
+    fn hand_over(&mut self) {
+        while let Some((to, leg, seat)) = self.handed.pop() {
+            let Some(thread) = self.threads.get(to) else {
+                self.legs.insert(leg.id, leg);
+                continue;
+            };
+            match thread.try_send(Order::Arrive(leg, seat)) {
+                Err(TrySendError::Full(Order::Arrive(leg, seat))) => {
+                    self.handed.push((to, leg, seat));
+                    break;
+                }
+                Err(TrySendError::Disconnected(Order::Arrive(leg, _))) => {
+                    self.legs.insert(leg.id, leg);
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Offers what was not told yet, and what the ports have heard. A full queue loses nothing: what it did not take
+    /// stays here or in the ports until the next tick.
+    fn tell(&mut self) {
+        let news = &self.news;
+        let mut free = true;
+        while free && let Some(item) = self.untold.pop() {
+            if let Err(mpsc::error::TrySendError::Full(item) | mpsc::error::TrySendError::Closed(item)) =
+                news.try_send(item)
+            {
+                self.untold.push(item);
+                free = false;
+            }
+        }
+        if !free {
+            self.stopping |= news.is_closed();
+            return;
+        }
+        let untold = &mut self.untold;
+        let mut tell = |id, events| {
+            if let Err(mpsc::error::TrySendError::Full(item)) = news.try_send(News::Heard(id, events)) {
+                untold.push(item);
+            }
+        };
+        for room in self.rooms.values_mut() {
+            room.take_events(&mut tell);
+        }
+        for leg in self.legs.values_mut() {
+            if let Some(port) = &mut leg.port {
+                let events = port.take_events();
+                if !events.is_empty() {
+                    tell(leg.id, events);
+                }
+            }
+        }
+    }
+}
+
+/// Puts a leg into a room of its thread, or changes its gates there.
+fn seat_in(rooms: &mut BTreeMap<RoomId, Box<Room>>, leg: &mut MediaLeg, seat: Seat) {
+    if leg.room != Some(seat.room) {
+        take_out(rooms, leg);
+        let Some(room) = rooms.get_mut(&seat.room) else { return };
+        let Some(port) = leg.port.take() else { return };
+        if let Err(port) = room.insert(leg.id, port) {
+            leg.port = Some(port);
+            return;
+        }
+        leg.room = Some(seat.room);
+    }
+    if let Some(room) = rooms.get_mut(&seat.room) {
+        room.set_gate(leg.id, seat.speaks, seat.hears);
+    }
+}
+
+/// Takes a leg out of its room, if it is in one.
+fn take_out(rooms: &mut BTreeMap<RoomId, Box<Room>>, leg: &mut MediaLeg) {
+    if let Some(room) = leg.room.take().and_then(|room| rooms.get_mut(&room)) {
+        leg.port = room.remove(leg.id);
+    }
+}
+
+impl MediaLeg {
+    fn receive(&mut self, now: Instant, rooms: &mut BTreeMap<RoomId, Box<Room>>, buffer: &mut [u8]) {
+        for _ in 0..DATAGRAMS_PER_TICK_MAX {
+            let Ok((length, source)) = self.sockets.rtp.recv_from(buffer) else { break };
+            let source = canonical(source);
+            if !self.rtp_peer.admits(now, source) {
+                continue;
+            }
+            let Some(port) = self.port_mut(rooms) else { continue };
+            match port.receive(now, &buffer[..length]) {
+                Received::Audio | Received::Tone => self.rtp_peer.accepted(now, source),
+                Received::Control | Received::Ignored(_) => {}
+            }
+        }
+        for _ in 0..DATAGRAMS_PER_TICK_MAX {
+            let Ok((length, source)) = self.sockets.rtcp.recv_from(buffer) else { break };
+            let source = canonical(source);
+            if self.rtcp_peer.admits(now, source)
+                && let Some(port) = self.port_mut(rooms)
+            {
+                port.receive_rtcp(now, &buffer[..length]);
+                self.rtcp_peer.accepted(now, source);
+            }
+        }
+    }
+
+    /// A datagram that the kernel does not take now is lost, as on any network.
+    fn send(&self, packet: &[u8]) {
+        if let Some(destination) = self.rtp_peer.destination() {
+            let _ = self.sockets.rtp.send_to(packet, self.reachable(destination));
+        }
+    }
+
+    fn send_control(&self, packet: &[u8]) {
+        let (socket, peer) = match self.muxed {
+            true => (&self.sockets.rtp, &self.rtp_peer),
+            false => (&self.sockets.rtcp, &self.rtcp_peer),
+        };
+        if let Some(destination) = peer.destination().filter(|_| !packet.is_empty()) {
+            let _ = socket.send_to(packet, self.reachable(destination));
+        }
+    }
+
+    /// An IPv6 socket reaches an IPv4 peer by its mapped address.
+    fn reachable(&self, destination: SocketAddr) -> SocketAddr {
+        match destination {
+            SocketAddr::V4(v4) if self.sockets.is_ipv6 => SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port())),
+            SocketAddr::V4(_) | SocketAddr::V6(_) => destination,
+        }
+    }
+
+    fn renegotiate(
+        &mut self,
+        rooms: &mut BTreeMap<RoomId, Box<Room>>,
+        session: Renegotiated,
+    ) -> Result<(), media::PortError> {
+        self.rtp_peer.rename(session.rtp);
+        self.rtcp_peer.rename(session.rtcp);
+        self.muxed = session.muxed;
+        match self.port_mut(rooms) {
+            Some(port) => port.reconfigure(session.config),
+            None => Ok(()),
+        }
+    }
+
+    fn port_in<'a>(&'a self, rooms: &'a BTreeMap<RoomId, Box<Room>>) -> Option<&'a Port> {
+        match self.room {
+            Some(room) => rooms.get(&room)?.port(self.id),
+            None => self.port.as_deref(),
+        }
+    }
+
+    fn port_mut<'a>(&'a mut self, rooms: &'a mut BTreeMap<RoomId, Box<Room>>) -> Option<&'a mut Port> {
+        match self.room {
+            Some(room) => rooms.get_mut(&room)?.port_mut(self.id),
+            None => self.port.as_deref_mut(),
+        }
+    }
+}
+
+/// An IPv4 peer of a dual-stack socket, by its IPv4 address.
+fn canonical(source: SocketAddr) -> SocketAddr {
+    SocketAddr::new(source.ip().to_canonical(), source.port())
+}
