@@ -75,11 +75,7 @@ pub(crate) fn caller(from: &control::Caller, contact_user: &str, is_number: bool
     let number = from.number.as_ref().map(PhoneNumber::as_str);
     let uri = Uri::sip(Some(number.unwrap_or(contact_user)), from.domain.as_str(), None);
     let uri = if number.is_some() { uri.with_param("user", "phone") } else { uri };
-    Caller {
-        display: from.display_name.clone(),
-        asserted: (is_number && number.is_some()).then(|| uri.clone()),
-        uri,
-    }
+    Caller { display: from.display_name.clone(), asserted: (is_number && number.is_some()).then(|| uri.clone()), uri }
 }
 
 /// The agent's name for the n-th attempt of a leg: each attempt has a Call-ID and tags of its own.

@@ -4,10 +4,16 @@
 //! users and trunks from a shared [`Directory`]; registrations go out as [`Report`]s, are stored by the server, and
 //! come back as [`Binding`]s at the next start.
 
+mod causes;
 mod config;
+mod dialing;
 mod directory;
 mod happening;
+mod media;
+mod operator;
 mod report;
+mod session;
+mod sip;
 mod statistics;
 
 use std::io;
@@ -17,7 +23,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use control::{ConferenceId, Effect, Signal};
 use thiserror::Error;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::media::rtp::PortRange;
+use crate::media::threads::MediaThreads;
+use crate::operator::{Channels, Operator, Parts, Request};
+use crate::sip::transports::Transports;
 
 pub use config::{MediaConfig, SipConfig, SwitchConfig};
 pub use directory::{Directory, Found, Trunk, TrunkCredentials, User, aor};
@@ -30,7 +41,14 @@ pub use statistics::LegStatistics;
 pub struct Switch {
     addresses: Addresses,
     happenings: broadcast::Sender<Happening>,
+    requests: mpsc::Sender<Request>,
 }
+
+/// Happenings kept for a reader that is slow.
+const HAPPENINGS_MAX: usize = 4_096;
+
+/// Requests of the handle that wait.
+const REQUESTS_MAX: usize = 64;
 
 /// Where the switch listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,8 +87,33 @@ impl Switch {
         signals: mpsc::Sender<(ConferenceId, Signal)>,
         reports: mpsc::Sender<Report>,
     ) -> Result<Self, StartError> {
-        drop((config, directory, bindings, effects, signals, reports));
-        Ok(Self { addresses: Addresses::default(), happenings: broadcast::channel(1024).0 })
+        let codecs = session::codecs(&config.media.codecs);
+        if codecs.is_empty() {
+            return Err(StartError::NoCodec);
+        }
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| StartError::Randomness(error.to_string()))?;
+        let range = &config.media.ports;
+        let start = u16::from_le_bytes([seed[0], seed[1]]);
+        let ports = PortRange::new(config.media.bind, range, start)
+            .ok_or(StartError::NoPorts { first: *range.start(), last: *range.end() })?;
+        let transports = Transports::bind(&config.sip)?;
+        let addresses = Addresses::of(&transports);
+        let (threads, news) =
+            MediaThreads::start(config.media.threads, config.media.talkers_max).map_err(StartError::Thread)?;
+        let (requests, asked) = mpsc::channel(REQUESTS_MAX);
+        let (happenings, _) = broadcast::channel(HAPPENINGS_MAX);
+        let died = reports.clone();
+        let parts = Parts { config, codecs, directory, bindings, transports, threads, news, ports, seed };
+        let channels = Channels { effects, signals, reports, requests: asked, happenings: happenings.clone() };
+        let operator = tokio::spawn(Operator::new(parts, channels).run());
+        tokio::spawn(async move {
+            if let Err(error) = operator.await {
+                tracing::error!(%error, "the switch's operator has died");
+                let _ = died.send(Report::Died { part: "operator" }).await;
+            }
+        });
+        Ok(Self { addresses, happenings, requests })
     }
 
     /// Where it listens: with a port 0 in the configuration, the port that was free.
@@ -83,14 +126,38 @@ impl Switch {
         self.happenings.subscribe()
     }
 
-    /// Every leg with open media, as of the last tick.
+    /// Every leg with open media, as of the last tick; none if the switch has died.
     pub async fn stats(&self) -> Vec<LegStatistics> {
-        Vec::new()
+        let (reply, figures) = oneshot::channel();
+        if self.requests.send(Request::Statistics(reply)).await.is_err() {
+            return Vec::new();
+        }
+        figures.await.unwrap_or_default()
     }
 
     /// Refuses new dialogs from here on; what is under way goes on.
-    pub fn drain(&self) {}
+    pub async fn drain(&self) {
+        let _ = self.requests.send(Request::Drain).await;
+    }
 
     /// Hangs up what is left, waits a few seconds for the answers, stops.
-    pub async fn shutdown(self) {}
+    pub async fn shutdown(self) {
+        let (done, over) = oneshot::channel();
+        if self.requests.send(Request::ShutDown(done)).await.is_ok() {
+            let _ = over.await;
+        }
+    }
+}
+
+impl Addresses {
+    fn of(transports: &Transports) -> Self {
+        let mut addresses = Self::default();
+        for listening in transports.listening() {
+            match listening.transport {
+                ::sip::agent::Transport::Udp => addresses.udp.push(listening.local),
+                ::sip::agent::Transport::Tcp => addresses.tcp.push(listening.local),
+            }
+        }
+        addresses
+    }
 }

@@ -178,12 +178,8 @@ mod tests {
 
     #[test]
     fn a_leg_written_down_is_read_again_and_a_foreign_form_is_not() {
-        let here = Here {
-            address: [127, 0, 0, 1].into(),
-            port: 20_000,
-            signalling: [127, 0, 0, 1].into(),
-            seed: u64::MAX,
-        };
+        let here =
+            Here { address: [127, 0, 0, 1].into(), port: 20_000, signalling: [127, 0, 0, 1].into(), seed: u64::MAX };
         let text = store(&sip::agent::Snapshot(vec![0, 255, 7]), &agreed(), here);
         assert_eq!(restore(&text), Some(sip::agent::Snapshot(vec![0, 255, 7])));
         assert_eq!(restore(&control::Snapshot(text.0.replace("\"v\":1", "\"v\":2"))), None);

@@ -3,7 +3,7 @@
 //! A room lives on the thread that had the fewest legs when it was opened. A leg that changes threads is on its way for
 //! up to two ticks; what it is told in the meantime waits here until it has arrived.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,7 +47,7 @@ struct Thread {
 struct RoomPlace {
     id: RoomId,
     thread: usize,
-    legs: usize,
+    legs: BTreeSet<PortId>,
 }
 
 #[derive(Debug)]
@@ -91,8 +91,7 @@ impl MediaThreads {
             let counters = Arc::new(Counters::default());
             let ticker = Ticker::new(orders, news.clone(), senders.clone(), Arc::clone(&counters));
             let phase = TICK * index as u32 / count as u32;
-            let handle =
-                std::thread::Builder::new().name(format!("media-{index}")).spawn(move || ticker.run(phase))?;
+            let handle = std::thread::Builder::new().name(format!("media-{index}")).spawn(move || ticker.run(phase))?;
             threads.push(Thread {
                 orders: senders[index].clone(),
                 waiting: VecDeque::new(),
@@ -124,14 +123,14 @@ impl MediaThreads {
         }
         let Some(room) = self.rooms.get_mut(&conference) else { return Seated::Unknown };
         if !same_room {
-            room.legs += 1;
+            room.legs.insert(leg);
         }
         let seat = Seat { room: room.id, speaks, hears };
         if same_room && before.is_some_and(|(_, old)| old.speaks == speaks && old.hears == hears) {
             return Seated::Again;
         }
         if let Some((other, _)) = before.filter(|_| !same_room) {
-            self.leave_room(other);
+            self.leave_room(other, leg);
         }
         if let Some(place) = self.legs.get_mut(&leg) {
             place.seat = Some((conference, seat));
@@ -149,7 +148,7 @@ impl MediaThreads {
         let Some(place) = self.legs.get_mut(&leg) else { return };
         if let Some((conference, _)) = place.seat.take() {
             self.tell_leg(leg, LegOrder::Leave);
-            self.leave_room(conference);
+            self.leave_room(conference, leg);
         }
     }
 
@@ -161,7 +160,7 @@ impl MediaThreads {
     pub(crate) fn close(&mut self, leg: PortId) {
         let Some(place) = self.legs.get_mut(&leg) else { return };
         if let Some((conference, _)) = place.seat.take() {
-            self.leave_room(conference);
+            self.leave_room(conference, leg);
         }
         self.tell_leg(leg, LegOrder::Close);
     }
@@ -169,6 +168,11 @@ impl MediaThreads {
     /// The conference in whose room a leg sits.
     pub(crate) fn seat_of(&self, leg: PortId) -> Option<ConferenceId> {
         self.legs.get(&leg)?.seat.map(|(conference, _)| conference)
+    }
+
+    /// The legs that sit in a conference's room.
+    pub(crate) fn seated_in(&self, conference: ConferenceId) -> Vec<PortId> {
+        self.rooms.get(&conference).map(|room| room.legs.iter().copied().collect()).unwrap_or_default()
     }
 
     /// A leg has arrived at its new thread.
@@ -215,6 +219,9 @@ impl MediaThreads {
             }
         }
         for leg in &orphans {
+            if let Some((conference, _)) = self.legs.get(leg).and_then(|place| place.seat) {
+                self.leave_room(conference, *leg);
+            }
             self.closed(*leg);
         }
         orphans
@@ -255,14 +262,14 @@ impl MediaThreads {
         let id = RoomId(self.next_room);
         self.next_room += 1;
         let config = RoomConfig { talkers_max: self.talkers_max, ..RoomConfig::default() };
-        self.rooms.insert(conference, RoomPlace { id, thread, legs: 0 });
+        self.rooms.insert(conference, RoomPlace { id, thread, legs: BTreeSet::new() });
         self.send(thread, Order::OpenRoom(id, Box::new(Room::new(config))));
     }
 
-    fn leave_room(&mut self, conference: ConferenceId) {
+    fn leave_room(&mut self, conference: ConferenceId, leg: PortId) {
         let Some(room) = self.rooms.get_mut(&conference) else { return };
-        room.legs = room.legs.saturating_sub(1);
-        if room.legs == 0 {
+        room.legs.remove(&leg);
+        if room.legs.is_empty() {
             let (thread, id) = (room.thread, room.id);
             self.rooms.remove(&conference);
             self.send(thread, Order::CloseRoom(id));
@@ -335,3 +342,9 @@ const NEARNESS: usize = 20;
 
 /// More threads than any machine has cores for media.
 const THREADS_MAX: usize = 64;
+
+impl Drop for MediaThreads {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

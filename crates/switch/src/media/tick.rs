@@ -62,7 +62,11 @@ pub(crate) enum Order {
     /// Out of its room.
     Detach(PortId),
     /// To another thread, as one value, within this tick.
-    Hand { leg: PortId, to: usize, seat: Seat },
+    Hand {
+        leg: PortId,
+        to: usize,
+        seat: Seat,
+    },
     /// From another thread.
     Arrive(Box<MediaLeg>, Seat),
     Renegotiate(PortId, Box<Renegotiated>),
@@ -202,7 +206,7 @@ impl Ticker {
         for leg in self.legs.values_mut() {
             let Some(mut port) = leg.port.take() else { continue };
             port.pull(now, &mut frame);
-            port.push(now, &media::Frame::SILENCE, &mut |packet| leg.send(packet));
+            port.push(&media::Frame::SILENCE, &mut |packet| leg.send(packet));
             if let Some(packet) = port.rtcp(now) {
                 leg.send_control(packet);
             }
@@ -395,9 +399,10 @@ impl MediaLeg {
     }
 
     fn send_control(&self, packet: &[u8]) {
-        let (socket, peer) = match self.muxed {
-            true => (&self.sockets.rtp, &self.rtp_peer),
-            false => (&self.sockets.rtcp, &self.rtcp_peer),
+        let (socket, peer) = if self.muxed {
+            (&self.sockets.rtp, &self.rtp_peer)
+        } else {
+            (&self.sockets.rtcp, &self.rtcp_peer)
         };
         if let Some(destination) = peer.destination().filter(|_| !packet.is_empty()) {
             let _ = socket.send_to(packet, self.reachable(destination));
@@ -420,10 +425,12 @@ impl MediaLeg {
         self.rtp_peer.rename(session.rtp);
         self.rtcp_peer.rename(session.rtcp);
         self.muxed = session.muxed;
-        match self.port_mut(rooms) {
-            Some(port) => port.reconfigure(session.config),
-            None => Ok(()),
-        }
+        let changed = match (self.room.and_then(|room| rooms.get_mut(&room)), &mut self.port) {
+            (Some(room), _) => room.reconfigure(self.id, session.config),
+            (None, Some(port)) => Some(port.reconfigure(session.config)),
+            (None, None) => None,
+        };
+        changed.unwrap_or(Ok(()))
     }
 
     fn port_in<'a>(&'a self, rooms: &'a BTreeMap<RoomId, Box<Room>>) -> Option<&'a Port> {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use hickory_resolver::TokioResolver;
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use sip::agent::Transport;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -53,6 +53,6 @@ impl Resolver {
 const DEFAULT_PORT: u16 = 5060;
 
 fn build() -> Option<TokioResolver> {
-    let built = TokioResolver::builder_tokio().and_then(|builder| builder.build());
+    let built = TokioResolver::builder_tokio().and_then(ResolverBuilder::build);
     built.inspect_err(|error| tracing::error!(%error, "no DNS: host names of trunks cannot be resolved")).ok()
 }

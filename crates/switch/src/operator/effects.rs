@@ -1,0 +1,327 @@
+//! Effects: dial, confirm, hang up, mix.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use control::{Cause, ConferenceId, Destination, Effect, LegAction, LegId, LegNews, MixPlan, Snapshot, Target};
+use sip::agent::{CancelDerived, Dial, HangUpCause, Order};
+use sip::sdp::{LocalMedia, Negotiation, Preference};
+
+use super::Operator;
+use super::leg::{Dialing, Leg, LegState};
+use crate::causes::Dialled;
+use crate::dialing::{self, Attempt, caller, host_of, key_of, peer_of, route_to};
+use crate::directory::aor;
+use crate::happening::What;
+use crate::media::threads::Seated;
+use crate::session::restore;
+
+/// Control owns the deadline and withdraws the call; this one is for a control that has forgotten.
+const RING_FOR: Duration = Duration::from_mins(4);
+
+/// A leg whose end nobody confirms is reported gone: SIP's timers end every transaction after 32 s.
+pub(super) const END_WITHIN: Duration = Duration::from_secs(34);
+
+impl Operator {
+    pub(super) fn perform(&mut self, conference: ConferenceId, effect: Effect) {
+        match effect {
+            Effect::Leg(leg, LegAction::Dial(target)) => self.dial(conference, leg, &target),
+            Effect::Leg(leg, LegAction::Confirm) => self.confirm(leg),
+            Effect::Leg(leg, LegAction::HangUp { cause, snapshot, target }) => {
+                self.hang_up(conference, leg, cause, snapshot.as_ref(), target.as_ref());
+            }
+            Effect::Mix(plan) => self.mix(conference, &plan),
+            // Conferences talk through the engine.
+            Effect::Tell { .. } => {}
+        }
+    }
+
+    fn dial(&mut self, conference: ConferenceId, leg: LegId, target: &Target) {
+        if self.legs.contains_key(&leg) {
+            tracing::warn!(%leg, "dialled twice");
+            return;
+        }
+        match self.prepare(conference, leg, target) {
+            Ok(prepared) => {
+                metrics::counter!("convoke_switch_dials_total").increment(1);
+                self.legs.insert(leg, prepared);
+                self.try_next(leg);
+            }
+            Err(cause) => {
+                tracing::info!(%leg, ?cause, "cannot be dialled");
+                metrics::counter!("convoke_switch_dial_failures_total", "status" => "none").increment(1);
+                self.gone.add(leg);
+                self.signal(conference, leg, LegNews::HungUp(cause));
+            }
+        }
+    }
+
+    fn prepare(&mut self, conference: ConferenceId, leg: LegId, target: &Target) -> Result<Leg, Cause> {
+        if self.draining || self.legs.len() >= self.config.legs_max {
+            return Err(Cause::Internal);
+        }
+        let (attempts, dialled, who) = self.attempts(target);
+        let Some(first) = attempts.front() else {
+            return Err(match dialled {
+                Dialled::Line => Cause::NotRegistered,
+                Dialled::Number => Cause::NoRoute,
+            });
+        };
+        let address = self.address_towards(first, 0);
+        let sockets = self.ports.bind().map_err(|error| {
+            tracing::error!(%error, "no RTP port for a leg");
+            Cause::Internal
+        })?;
+        let mut local = LocalMedia::new(address, sockets.port, self.seeds.next() >> 1);
+        local.codecs.clone_from(&self.codecs);
+        local.preference = Preference::Theirs;
+        local.rtcp_mux = true;
+        let dialing = Dialing {
+            attempts,
+            tried: 0,
+            caller: caller(&target.caller, CONTACT_USER, dialled == Dialled::Number),
+            sockets,
+            local,
+            addresses: Vec::new(),
+            rang: false,
+        };
+        Ok(Leg {
+            who,
+            owner: conference,
+            former: None,
+            epoch: 0,
+            dialled,
+            key: key_of(leg, 0),
+            state: LegState::Dialing(Box::new(dialing)),
+        })
+    }
+
+    fn attempts(&self, target: &Target) -> (VecDeque<Attempt>, Dialled, String) {
+        match &target.destination {
+            Destination::Line { username, domain } => {
+                let aor = aor(username, domain);
+                let bindings = self.agent.bindings(&aor);
+                (dialing::line(&bindings), Dialled::Line, aor)
+            }
+            Destination::Number(number) => {
+                let directory = self.directory.load();
+                let attempts = dialing::number(&directory, target.tenant, number, &self.trunks.dead());
+                (attempts, Dialled::Number, number.as_str().to_owned())
+            }
+        }
+    }
+
+    /// Our address, as the peer of a branch should see it: for Via, Contact and SDP.
+    fn address_towards(&self, attempt: &Attempt, branch: usize) -> IpAddr {
+        if let Some(public) = self.config.sip.public_address {
+            return public;
+        }
+        if let Some(bound) = self.config.media.bind.filter(|bound| !bound.is_unspecified()) {
+            return bound;
+        }
+        let branch = attempt.branches.get(branch);
+        let peer = branch.and_then(|branch| peer_of(branch).or_else(|| self.found.get(&host_of(branch)).copied()));
+        peer.and_then(route_to).unwrap_or_else(dialing::default_route)
+    }
+
+    /// Begins the next attempt of a leg that is being dialled. False: none is left.
+    pub(super) fn try_next(&mut self, id: LegId) -> bool {
+        let Some(Leg { state: LegState::Dialing(dialing), .. }) = self.legs.get_mut(&id) else { return false };
+        let Some(mut attempt) = dialing.attempts.pop_front() else { return false };
+        let number = dialing.tried;
+        dialing.tried += 1;
+        let (template, caller) = (dialing.local.clone(), dialing.caller.clone());
+        let addresses: Vec<IpAddr> =
+            (0..attempt.branches.len()).map(|branch| self.address_towards(&attempt, branch)).collect();
+        let first = addresses.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let offer = |address| Negotiation::new(LocalMedia { address, ..template.clone() }).offer();
+        for (branch, address) in attempt.branches.iter_mut().zip(&addresses) {
+            branch.advertised = self.advertised(branch.hint.map(|hint| hint.transport), *address);
+            branch.offer = (*address != first).then(|| offer(*address));
+        }
+        let key = key_of(id, number);
+        let dial = Dial {
+            leg: key,
+            branches: attempt.branches,
+            caller,
+            offer: offer(first),
+            ring_for: RING_FOR,
+            credentials: attempt.credentials,
+            extra_headers: Vec::new(),
+        };
+        let branches = dial.branches.len();
+        if let Some(leg) = self.legs.get_mut(&id) {
+            self.by_key.remove(&leg.key);
+            leg.key = key;
+            if let LegState::Dialing(dialing) = &mut leg.state {
+                dialing.addresses = addresses;
+            }
+        }
+        self.by_key.insert(key, id);
+        self.order(Order::Dial(Box::new(dial)));
+        self.happen(id, What::InviteSent { branches });
+        true
+    }
+
+    /// What to say in Via and Contact where our socket listens on every address.
+    fn advertised(&self, transport: Option<sip::agent::Transport>, address: IpAddr) -> Option<SocketAddr> {
+        let transport = transport.unwrap_or(sip::agent::Transport::Udp);
+        let listening = self.transports.listening().iter().find(|listening| listening.transport == transport)?;
+        let everywhere = listening.local.ip().is_unspecified() && self.config.sip.public_address.is_none();
+        everywhere.then(|| SocketAddr::new(address, listening.local.port()))
+    }
+
+    fn confirm(&mut self, id: LegId) {
+        let Some(Leg { key, state: LegState::Talking(talking), .. }) = self.legs.get_mut(&id) else { return };
+        talking.confirmed = true;
+        let key = *key;
+        self.order(Order::Confirm { leg: key });
+        self.happen(id, What::Acknowledged);
+    }
+
+    fn hang_up(
+        &mut self,
+        conference: ConferenceId,
+        id: LegId,
+        cause: Cause,
+        snapshot: Option<&Snapshot>,
+        target: Option<&Target>,
+    ) {
+        let Some(leg) = self.legs.get(&id) else {
+            self.hang_up_unknown(conference, id, cause, snapshot, target);
+            return;
+        };
+        if leg.former == Some(conference) {
+            // It was given away: the one who has it now decides, and the asker only hears that it is rid of it.
+            tracing::warn!(leg = %id, "hung up by a conference that has given it away");
+            self.signal(conference, id, LegNews::HungUp(cause));
+            return;
+        }
+        if let Some(leg) = self.legs.get_mut(&id) {
+            leg.owner = conference;
+        }
+        self.end(id, cause);
+    }
+
+    /// Ends a leg that we know; its `HungUp` follows when the agent says that it is over.
+    pub(super) fn end(&mut self, id: LegId, cause: Cause) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let (key, port) = match &leg.state {
+            LegState::Dialing(_) => (leg.key, None),
+            LegState::Talking(talking) => (leg.key, Some(talking.port)),
+            LegState::Ending { .. } => return,
+        };
+        let what = if port.is_some() { What::HungUp { by_peer: false } } else { What::Cancelled };
+        let said = reason_of(&cause);
+        leg.state = LegState::Ending { cause, give_up_at: Instant::now() + END_WITHIN };
+        if let Some(port) = port {
+            self.threads.close(port);
+        }
+        self.order(Order::HangUp { leg: key, cause: said });
+        self.happen(id, what);
+    }
+
+    /// A leg of an earlier process, or one that has just ended, or none at all: always answered.
+    fn hang_up_unknown(
+        &mut self,
+        conference: ConferenceId,
+        id: LegId,
+        cause: Cause,
+        snapshot: Option<&Snapshot>,
+        target: Option<&Target>,
+    ) {
+        let dialog = snapshot.filter(|_| !self.gone.has(id)).and_then(restore);
+        if let Some(dialog) = dialog {
+            let key = key_of(id, 0);
+            let said = reason_of(&cause);
+            let leg = Leg {
+                who: target.map_or_else(|| id.to_string(), who_of),
+                owner: conference,
+                former: None,
+                epoch: 0,
+                dialled: Dialled::Line,
+                key,
+                state: LegState::Ending { cause, give_up_at: Instant::now() + END_WITHIN },
+            };
+            self.legs.insert(id, leg);
+            self.by_key.insert(key, id);
+            self.order(Order::HangUpSnapshot { leg: key, snapshot: dialog, cause: said });
+            self.happen(id, What::HungUp { by_peer: false });
+            return;
+        }
+        if let Some(target) = target.filter(|_| snapshot.is_none() && !self.gone.has(id)) {
+            let (attempts, dialled, _) = self.attempts(target);
+            let caller = caller(&target.caller, CONTACT_USER, dialled == Dialled::Number);
+            for (number, attempt) in attempts.into_iter().enumerate() {
+                self.order(Order::CancelDerived(Box::new(CancelDerived {
+                    leg: key_of(id, number),
+                    caller: caller.clone(),
+                    branches: attempt.branches,
+                    cause: reason_of(&cause),
+                })));
+            }
+        }
+        self.gone.add(id);
+        self.signal(conference, id, LegNews::HungUp(cause));
+    }
+
+    pub(super) fn hang_up_everything(&mut self) {
+        let legs: Vec<LegId> = self.legs.keys().copied().collect();
+        for leg in legs {
+            self.end(leg, Cause::ServiceRestarted);
+        }
+    }
+
+    /// Makes a conference's room what the plan says, and takes over the legs that it names with a newer epoch.
+    fn mix(&mut self, conference: ConferenceId, plan: &MixPlan) {
+        let mut named = BTreeSet::new();
+        for port in &plan.ports {
+            let Some(leg) = self.legs.get_mut(&port.leg) else { continue };
+            let stale = port.epoch < leg.epoch || (port.epoch == leg.epoch && leg.owner != conference);
+            if stale {
+                continue;
+            }
+            if leg.owner != conference {
+                leg.former = Some(leg.owner);
+                leg.owner = conference;
+            }
+            leg.epoch = port.epoch;
+            named.insert(port.leg);
+            let LegState::Talking(talking) = &leg.state else { continue };
+            match self.threads.attach(talking.port, conference, port.speaks, port.hears) {
+                Seated::First => self.happen(port.leg, What::Attached),
+                Seated::From(from) => self.happen(port.leg, What::Reattached { from }),
+                Seated::Again | Seated::Unknown => {}
+            }
+        }
+        // Those in this room that the plan leaves out, and that no newer epoch has put elsewhere: they would not be
+        // seated here any more.
+        for port in self.threads.seated_in(conference) {
+            if self.by_port.get(&port).is_none_or(|leg| !named.contains(leg)) {
+                self.threads.detach(port);
+            }
+        }
+    }
+}
+
+/// The user part of our Contact, and of From where the caller has no number.
+const CONTACT_USER: &str = "convoke";
+
+fn who_of(target: &Target) -> String {
+    match &target.destination {
+        Destination::Line { username, domain } => aor(username, domain),
+        Destination::Number(number) => number.as_str().to_owned(),
+    }
+}
+
+/// The Reason header of our CANCEL or BYE (RFC 3326): what a phone may show or log.
+fn reason_of(cause: &Cause) -> HangUpCause {
+    match cause {
+        Cause::NoAnswer => HangUpCause::because(480, "No answer"),
+        Cause::ServiceRestarted => HangUpCause::because(503, "Service restarted"),
+        Cause::MediaFailed => HangUpCause::because(488, "No common media"),
+        Cause::Internal => HangUpCause::because(500, "Internal error"),
+        _ => HangUpCause::default(),
+    }
+}
