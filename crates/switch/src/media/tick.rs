@@ -399,11 +399,8 @@ impl MediaLeg {
     }
 
     fn send_control(&self, packet: &[u8]) {
-        let (socket, peer) = if self.muxed {
-            (&self.sockets.rtp, &self.rtp_peer)
-        } else {
-            (&self.sockets.rtcp, &self.rtcp_peer)
-        };
+        let (socket, peer) =
+            if self.muxed { (&self.sockets.rtp, &self.rtp_peer) } else { (&self.sockets.rtcp, &self.rtcp_peer) };
         if let Some(destination) = peer.destination().filter(|_| !packet.is_empty()) {
             let _ = socket.send_to(packet, self.reachable(destination));
         }
