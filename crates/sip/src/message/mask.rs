@@ -5,7 +5,8 @@ use super::scan;
 const MASK: &[u8] = b"***";
 
 /// The same message with every secret of its authentication headers replaced by `***`: nonces, responses, opaque values
-/// and whole credentials of schemes we do not know. User names and realms stay, because they are what one looks for.
+/// and whole credentials of schemes we do not know. The keys of a session description (`inline:` of RFC 4568, `ice-pwd`)
+/// go too. User names and realms stay, because they are what one looks for.
 pub fn mask_credentials(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -14,13 +15,29 @@ pub fn mask_credentials(bytes: &[u8]) -> Vec<u8> {
         let (line, after) = rest.split_at(length);
         if line.iter().all(|byte| matches!(byte, b'\r' | b'\n')) && !out.is_empty() {
             // The head is over; a body has no authentication headers.
-            out.extend_from_slice(rest);
+            mask_keys(rest, &mut out);
             return out;
         }
         mask_line(line, &mut out);
         rest = after;
     }
     out
+}
+
+fn mask_keys(body: &[u8], out: &mut Vec<u8>) {
+    let mut rest = body;
+    loop {
+        let found = [&b"inline:"[..], b"ice-pwd:"]
+            .into_iter()
+            .filter_map(|start| memchr::memmem::find(rest, start).map(|at| at + start.len()));
+        let Some(at) = found.min() else { break };
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(MASK);
+        let is_end = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'|' | b';');
+        let end = rest[at..].iter().position(is_end).unwrap_or(rest.len() - at);
+        rest = &rest[at + end..];
+    }
+    out.extend_from_slice(rest);
 }
 
 /// Length of a line with its end and its continuation lines.
@@ -108,6 +125,13 @@ mod tests {
             masked,
             "REGISTER sip:x SIP/2.0\r\nauthorization : Digest username=\"a,b\", realm=\"r\", nonce=***, response=***, cnonce=***, opaque=***\r\nFrom: <sip:a@b>\r\nProxy-Authorization: Basic ***\r\nAuthentication-Info: nextnonce=***, qop=auth\r\n\r\nAuthorization: in the body\r\n"
         );
+    }
+
+    #[test]
+    fn media_keys_go_too() {
+        let masked =
+            mask_credentials(b"x\r\n\r\na=crypto:1 AES inline:a2V5|2^20\r\na=ice-pwd:abc\r\na=crypto:2 AES inline:b");
+        assert_eq!(masked, b"x\r\n\r\na=crypto:1 AES inline:***|2^20\r\na=ice-pwd:***\r\na=crypto:2 AES inline:***");
     }
 
     #[test]

@@ -243,6 +243,25 @@ fn byte_by_byte_is_enough() {
 }
 
 #[test]
+fn bare_line_feeds_are_line_ends() {
+    let mut request = usual_request();
+    request.body = b"hi".to_vec();
+    let bytes = String::from_utf8(request.to_bytes()).unwrap().replace("\r\n", "\n").into_bytes();
+    let read = parse_datagram(&bytes).unwrap();
+    assert_eq!(read.body(), b"hi");
+    assert_eq!(taken(&[&bytes, b"\n", &bytes]), [StreamItem::Message(read.clone()), StreamItem::Message(read)]);
+}
+
+#[test]
+fn a_body_ends_where_its_length_says() {
+    let mut bytes = usual_request().to_bytes();
+    bytes.extend_from_slice(b"left over");
+    assert_eq!(parse_datagram(&bytes).unwrap().body(), b"");
+    let open = String::from_utf8(bytes).unwrap().replace("Content-Length: 0\r\n", "");
+    assert_eq!(parse_datagram(open.as_bytes()).unwrap().body(), b"left over");
+}
+
+#[test]
 fn keep_alives_are_told_apart() {
     let message = usual_request().to_bytes();
     assert_eq!(taken(&[b"\r\n\r\n"]), [StreamItem::Ping]);
