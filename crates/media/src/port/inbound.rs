@@ -4,6 +4,7 @@ use crate::codec::{Codec, Decoders, opus};
 use crate::frame::{Band, Pcm, TICK_MS, mean_square};
 use crate::limits::{G7XX_PAYLOAD_BYTES_MAX, OPUS_PAYLOAD_BYTES_MAX};
 use crate::port::config::{Format, PortConfig, PortError};
+use crate::port::outbound::mix;
 use crate::port::report::Meter;
 use crate::rtp::jitter::{Jitter, Next};
 use crate::voice::Voice;
@@ -24,8 +25,10 @@ pub(super) struct Inbound {
     pub(super) concealed: u64,
     /// Ticks until the delay may be changed again.
     settle_ticks: u8,
-    /// Packets in a row that were not worth decoding.
-    unheard: u8,
+    /// Counts packets round and round, from a place of the leg's own: legs must not probe in the same tick.
+    turn: u8,
+    /// The size of the last Opus packet decoded in silence; zero while somebody talks.
+    silent_bytes: usize,
 }
 
 impl Inbound {
@@ -35,8 +38,8 @@ impl Inbound {
     const EXCESS_MS: i64 = 25;
     /// And this even when somebody does.
     const EXCESS_TALKING_MS: i64 = 60;
-    /// One packet in 25 (0.5 s) is decoded even if its sender's detector heard nothing, to see whether it was right.
-    const PROBE: u8 = 25;
+    /// One packet in ten is decoded even if it looks like silence, to see whether it is.
+    const PROBE_EVERY: u8 = 10;
 
     pub(super) fn new(config: &PortConfig) -> Result<Self, PortError> {
         let codecs = || config.receive.iter().map(|format| format.codec);
@@ -53,7 +56,8 @@ impl Inbound {
             meter: Meter::default(),
             concealed: 0,
             settle_ticks: 0,
-            unheard: 0,
+            turn: (mix(config.seed) % u64::from(Self::PROBE_EVERY)) as u8,
+            silent_bytes: 0,
         })
     }
 
@@ -156,19 +160,20 @@ impl Inbound {
                 };
                 let duration = duration(codec, due.payload);
                 let quiet = codec == Codec::Opus && opus::is_silence(due.payload);
-                let skipped = quiet
-                    || codec == Codec::Opus
-                        && !talking
-                        && self.waiting == 0
-                        && duration == 960
-                        && self.unheard < Self::PROBE
-                        && opus::voiced(due.payload) == Some(false);
-                if skipped {
-                    self.unheard = self.unheard.saturating_add(1);
+                // Silence that is sent as sound need not be decoded: its sender's detector heard no voice, and it is no
+                // larger than what turned out to be silence (the detector alone would miss the start of music).
+                let like_silence = codec == Codec::Opus
+                    && !talking
+                    && self.waiting == 0
+                    && duration == 960
+                    && due.payload.len() <= self.silent_bytes + self.silent_bytes / 4
+                    && opus::voiced(due.payload) == Some(false);
+                self.turn = (self.turn + 1) % Self::PROBE_EVERY;
+                if quiet || like_silence && self.turn != 0 {
                     self.jitter.played(duration, quiet);
                     return false;
                 }
-                self.unheard = 0;
+                self.silent_bytes = if talking { 0 } else { due.payload.len() };
                 if codec.band() != self.decoders.last().band() {
                     self.waiting = 0;
                 }

@@ -454,3 +454,96 @@ impl Delay {
         (self.quantile_ms + self.boost_ms as u32).clamp(DELAY_MS_MIN, DELAY_MS_MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK_US: i64 = 20_000;
+
+    fn insert(jitter: &mut Jitter, now_us: i64, number: i64) -> Inserted {
+        let header = Header {
+            payload_type: 0,
+            marker: false,
+            sequence: number as u16,
+            timestamp: (number * 160) as u32,
+            ssrc: 1,
+        };
+        jitter.insert(now_us, &header, &[number as u8], true)
+    }
+
+    /// What comes out in a tick: the number of a packet, or why there is none.
+    fn next(jitter: &mut Jitter, now_us: i64) -> Result<u8, &'static str> {
+        let played = match jitter.next(now_us) {
+            Next::Packet(due) => Ok(due.payload[0]),
+            Next::Missing(Some(_)) => Err("missing, next is there"),
+            Next::Missing(None) => Err("missing"),
+            Next::Silent => Err("silent"),
+        };
+        match played {
+            Ok(_) => jitter.played(160, false),
+            Err("silent") => {}
+            Err(_) => jitter.concealed(160),
+        }
+        played
+    }
+
+    #[test]
+    fn packets_leave_in_order_each_once() {
+        let mut jitter = Jitter::new(8_000, 160);
+        assert_eq!(insert(&mut jitter, 0, 65_534), Inserted::Kept);
+        assert_eq!(next(&mut jitter, 0), Err("silent"), "one tick of patience");
+        assert_eq!(insert(&mut jitter, TICK_US, 65_536), Inserted::Kept);
+        assert_eq!(insert(&mut jitter, TICK_US, 65_535), Inserted::Kept);
+        assert_eq!(insert(&mut jitter, TICK_US, 65_535), Inserted::Duplicate);
+        let played: Vec<_> = (1..4).map(|tick| next(&mut jitter, tick * TICK_US)).collect();
+        assert_eq!(played, [Ok(254), Ok(255), Ok(0)]);
+        assert_eq!(insert(&mut jitter, 4 * TICK_US, 65_533), Inserted::Late);
+        assert_eq!(insert(&mut jitter, 4 * TICK_US, 65_534), Inserted::Duplicate);
+    }
+
+    #[test]
+    fn a_gap_is_concealed_for_as_long_as_it_lasts() {
+        let mut jitter = Jitter::new(8_000, 160);
+        for number in [1, 2, 5, 6] {
+            insert(&mut jitter, 0, number);
+        }
+        let played: Vec<_> = (1..7).map(|tick| next(&mut jitter, tick * TICK_US)).collect();
+        assert_eq!(played, [Ok(1), Ok(2), Err("missing"), Err("missing, next is there"), Ok(5), Ok(6)]);
+    }
+
+    #[test]
+    fn a_packet_that_comes_late_into_an_empty_buffer_is_played_and_the_delay_grows() {
+        let mut jitter = Jitter::new(8_000, 160);
+        insert(&mut jitter, 0, 1);
+        assert_eq!(next(&mut jitter, TICK_US), Ok(1));
+        assert_eq!(next(&mut jitter, 2 * TICK_US), Err("missing"));
+        insert(&mut jitter, 3 * TICK_US, 2);
+        assert_eq!(next(&mut jitter, 3 * TICK_US), Ok(2));
+        assert!(jitter.excess_ms() >= 15, "{}", jitter.excess_ms());
+    }
+
+    #[test]
+    fn a_flood_is_bounded() {
+        let mut jitter = Jitter::new(8_000, 160);
+        for number in 0..1_000 {
+            insert(&mut jitter, 0, number);
+        }
+        assert_eq!(jitter.waiting(), CAPACITY);
+        assert_eq!(next(&mut jitter, 0), Ok((1_000 - CAPACITY) as u8));
+        jitter.restart(8_000);
+        assert_eq!(jitter.waiting(), 0);
+    }
+
+    #[test]
+    fn what_is_skimmed_keeps_no_delay() {
+        let mut jitter = Jitter::new(8_000, 160);
+        for number in 0..10 {
+            insert(&mut jitter, number * TICK_US, number);
+            jitter.skim(number * TICK_US);
+            assert!(jitter.waiting() <= 1);
+        }
+        insert(&mut jitter, 10 * TICK_US, 10);
+        assert_eq!(next(&mut jitter, 10 * TICK_US), Ok(9));
+    }
+}

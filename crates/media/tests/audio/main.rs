@@ -1,0 +1,5 @@
+//! Audio at the crate's wall: real packets, a turned clock, and ears for tones.
+
+mod hall;
+mod legs;
+mod rooms;
