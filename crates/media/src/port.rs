@@ -293,7 +293,10 @@ impl Port {
             return emit(&tone);
         }
         let mut pcm = Pcm::silent(self.config.send.codec.band());
+        let is_silent = *frame == Frame::SILENCE;
         match pcm.band() {
+            // A parked leg is told nothing for minutes; silence needs no filter.
+            _ if is_silent => self.down = Downsampler::new(),
             Band::Wide => pcm.samples_mut().copy_from_slice(frame.samples()),
             Band::Narrow => {
                 let mut narrow = [0; SAMPLES / 2];
@@ -301,8 +304,7 @@ impl Port {
                 pcm.samples_mut().iter_mut().zip(narrow).for_each(|(place, sample)| *place = clip(sample));
             }
         }
-        let said = (*frame != Frame::SILENCE).then_some(&pcm);
-        if let Some(length) = self.write(said, &mut packet) {
+        if let Some(length) = self.write((!is_silent).then_some(&pcm), &mut packet) {
             emit(&packet[..length]);
         }
     }
