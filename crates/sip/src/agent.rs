@@ -252,9 +252,9 @@ impl Agent {
         self.alarms.set(Due::Leg(leg), deadline);
     }
 
-    /// No more transactions fit.
-    fn is_full(&self) -> bool {
-        self.clients.len() + self.servers.len() >= self.config.transactions_max
+    /// There are so many times as many transactions as should be.
+    fn is_filled(&self, times: usize) -> bool {
+        self.clients.len() + self.servers.len() >= self.config.transactions_max.saturating_mul(times)
     }
 
     fn report(&mut self, report: Report) {

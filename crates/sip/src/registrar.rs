@@ -117,6 +117,11 @@ impl Registrar {
             .flat_map(move |(aor, bindings)| bindings.iter().map(move |binding| binding.store(now, aor)))
     }
 
+    /// The bindings of one address of record, for listing.
+    pub fn of(&self, now: Instant, aor: &str) -> Vec<StoredBinding> {
+        self.bindings.get(aor).into_iter().flatten().map(|binding| binding.store(now, aor)).collect()
+    }
+
     /// When [`Registrar::expire`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         self.expiries.keys().next().map(|(at, _)| *at)

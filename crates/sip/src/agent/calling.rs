@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::clients::{ClientKey, Lost, Owner, Sending, add_reason, retry_after, with_same_branch};
 use super::naming::CallNames;
-use super::network::{Destinations, Hop, Reach};
+use super::network::Hop;
 use super::servers::{ALLOW, SUPPORTED};
 use super::talking::Session;
 use super::vocabulary::{Branch, Caller, CancelDerived, Credentials, Dial, FailedBecause, HangUpCause, LegKey, Report};
@@ -104,7 +104,7 @@ impl Agent {
             return;
         } else if dial.branches.is_empty() {
             Some(400)
-        } else if self.is_draining || self.is_full() || self.legs.len() >= self.config.legs_max {
+        } else if self.is_draining || self.is_filled(1) || self.legs.len() >= self.config.legs_max {
             self.counters.shed += 1;
             Some(503)
         } else {
@@ -346,11 +346,6 @@ impl Agent {
         }
         for (index, branch) in branches.into_iter().take(BRANCHES_MAX).enumerate() {
             let hop = hop_of(&branch, branch.request_uri.clone(), true);
-            // A name would have to be looked up first; the CANCEL then goes nowhere but the INVITE times out by itself.
-            let Destinations::Known(addresses) = self.network.destinations(&hop) else { continue };
-            let Some(&address) = addresses.front() else { continue };
-            let preferred = hop.hint.and_then(|hint| hint.flow);
-            let Reach::Now(way) = self.network.reach(self.now, address, preferred, hop.advertised) else { continue };
             let mut attempt = Attempt {
                 names: self.naming.of_call(leg, index),
                 cseq: 0,
@@ -368,7 +363,8 @@ impl Agent {
                 let request = invite(&caller, &attempt, attempt.branch.request_uri.clone(), &[], &[]);
                 let mut cancel = with_same_branch(&request, Method::Cancel, None);
                 add_reason(&mut cancel, &cause);
-                self.send_cancel(cancel, hop.clone(), way, Some(via_branch));
+                let branch = Some(via_branch);
+                self.send(Sending { branch, ..Sending::new(cancel, hop.clone(), Owner::Nobody) });
             }
         }
     }

@@ -389,6 +389,13 @@ impl Agent {
             return;
         }
         let Some(transaction) = self.clients.get(&key) else { return };
+        // RFC 3263 §4.3: a server that is overloaded is as good as one that is not there.
+        let is_wanted = transaction.cancelling == Cancelling::No && transaction.owner != Owner::Adrift;
+        if response.status == 503 && is_wanted && !transaction.addresses.is_empty() {
+            self.unindex(key);
+            self.unsent.push_back(key);
+            return;
+        }
         match transaction.owner.clone() {
             Owner::Attempt { leg, attempt } => self.attempt_refused(leg, attempt, response),
             Owner::Within { leg } => self.within_answered(key, leg, response),
@@ -638,7 +645,7 @@ impl Agent {
                 return;
             }
             let Ok(mut dialog) = crate::dialog::Dialog::of_stray(response) else { return };
-            if self.dialogs.contains_key(&dialog.id) || self.is_full() {
+            if self.dialogs.contains_key(&dialog.id) || self.is_filled(2) {
                 return;
             }
             let hint = Hint { flow: Some(flow), transport, destination: source };

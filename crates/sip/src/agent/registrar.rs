@@ -54,8 +54,7 @@ impl Agent {
     /// The contacts of an address of record, as they are registered.
     pub fn bindings(&self, aor: &str) -> Vec<Binding> {
         let Some(parts) = &self.registrar.parts else { return Vec::new() };
-        let all = parts.registrar.all(self.now).filter(|stored| stored.aor == aor);
-        all.filter_map(|stored| self.binding(stored)).collect()
+        parts.registrar.of(self.now, aor).into_iter().filter_map(|stored| self.binding(stored)).collect()
     }
 
     /// REGISTER (RFC 3261 §10.3): who is it, may he, and then the registrar decides.

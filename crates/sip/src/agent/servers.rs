@@ -87,8 +87,10 @@ impl Agent {
             self.repeated(key);
             return;
         }
-        // Everything else is new. A full agent answers without keeping anything.
-        if self.is_full() {
+        // Everything else is new. A full agent answers without keeping anything; what belongs to a dialog, above all
+        // its end, has room for as much again.
+        let is_within = request.headers.to().is_ok_and(|to| to.tag().is_some()) || request.method == Method::Cancel;
+        if self.is_filled(if is_within { 2 } else { 1 }) {
             self.counters.shed += 1;
             let tag = self.naming.tag();
             let response = Response::to_request(&request, 503, "").with_to_tag(&tag);

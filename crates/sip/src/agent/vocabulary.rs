@@ -264,7 +264,8 @@ pub enum Output {
 /// that made them late is already on its way.
 #[derive(Clone, Debug)]
 pub enum Order {
-    /// Ring all branches at once; the first to answer wins, the others are cancelled.
+    /// Ring all branches at once; the first to answer wins, the others are cancelled. Ignored if there is a leg of
+    /// this key already.
     Dial(Box<Dial>),
     /// Send the ACK of the 2xx that [`Report::Answered`] told of. Until then it is held back, and the peer repeats
     /// its 2xx; after about 32 s without it the peer gives up.
@@ -443,7 +444,7 @@ pub enum FailedBecause {
     Unreachable,
     /// By [`Order::HangUp`]. Status 487.
     Cancelled,
-    /// The agent could not do it: too many legs (503), an order without a branch (400), a leg dialled twice (491).
+    /// The agent could not do it: too many legs (503) or an order without a branch (400).
     Local,
 }
 
