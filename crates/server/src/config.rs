@@ -48,7 +48,7 @@ pub struct Http {
     /// Where plain HTTP is served while `dev` is on; only an address of this machine is accepted.
     pub plain_listen: SocketAddr,
     /// How clients reach the server, as in `https://calls.example.net`: the start of every URL it hands out. Default:
-    /// `https://localhost` with the port of `http.listen`. Set it when clients use another name or a proxy.
+    /// what each client names in `Host`. Set it behind a proxy.
     pub base_url: Option<String>,
     /// More names and addresses for the certificate of our own authority, next to `localhost`, `127.0.0.1`, `::1`, this
     /// host's name and the host of `base_url`.
@@ -57,6 +57,9 @@ pub struct Http {
     pub certificate: Option<PathBuf>,
     /// The private key (PEM) of `http.certificate`.
     pub key: Option<PathBuf>,
+    /// Spells the status of operations in replies in lower case, as most of Graph's documentation does. Generated clients
+    /// for Go, Java and JavaScript only read the default, `Running`.
+    pub lower_case_status: bool,
     /// How long a client may take to send the headers of a request, and how long an idle connection is kept.
     pub header_timeout: Span,
 }
@@ -74,10 +77,6 @@ pub struct Sip {
     pub public_address: Option<IpAddr>,
     /// Prints every SIP message to the log, credentials masked.
     pub trace: bool,
-    /// A registration shorter than this is refused with 423.
-    pub expiry_min: Span,
-    /// A registration is granted for this long at most, and for this long when the phone does not say.
-    pub expiry_max: Span,
 }
 
 /// Audio.
@@ -86,8 +85,8 @@ pub struct Sip {
 pub struct Rtp {
     /// The UDP ports for audio, two per leg. Open them in the firewall.
     pub ports: PortRange,
-    /// The address written into SDP. Default: `sip.public_address`, else the local address of the route to the peer.
-    pub public_address: Option<IpAddr>,
+    /// Codecs that are offered, best first: `opus`, `G722`, `PCMU`, `PCMA`. Leave out what your trunks cannot do.
+    pub codecs: Vec<String>,
     /// Threads that mix audio. 0: one per two cores, at least one.
     pub threads: u16,
 }
@@ -127,8 +126,8 @@ pub struct Notify {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Meetings {
-    /// The join URL of a meeting; `{base}`, `{thread}` (percent-encoded), `{tenant}`, `{organizer}` and `{id}` are
-    /// filled in. Some bots insist on the form `https://teams.microsoft.com/l/meetup-join/{thread}/0?…`.
+    /// The join URL of a meeting; `{base}`, `{thread}`, `{message}` and `{context}` are filled in, percent-encoded. Some
+    /// bots insist on the host `teams.microsoft.com`: `https://teams.microsoft.com/l/meetup-join/{thread}/{message}?…`.
     pub join_url: String,
 }
 
@@ -138,6 +137,8 @@ pub struct Meetings {
 pub struct Limits {
     /// HTTP connections at once; further ones wait to be accepted.
     pub http_connections: u32,
+    /// Connections to phones and trunks at once; further invitations fail. Each takes two ports of `rtp.ports`.
+    pub legs: u32,
     /// How long a stopping server waits for calls to end and notifications to be delivered.
     pub drain: Span,
 }
@@ -160,7 +161,7 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// The start of every URL the server hands out, without a trailing slash; `https` is where HTTPS is bound.
+    /// Where clients on this machine reach the server, without a trailing slash; `https` is where HTTPS is bound.
     pub fn base_url(&self, https: SocketAddr) -> String {
         match &self.http.base_url {
             Some(url) => url.trim_end_matches('/').to_owned(),
@@ -203,6 +204,7 @@ impl Default for Http {
             names: Vec::new(),
             certificate: None,
             key: None,
+            lower_case_status: false,
             header_timeout: Span(Duration::from_secs(30)),
         }
     }
@@ -210,20 +212,17 @@ impl Default for Http {
 
 impl Default for Sip {
     fn default() -> Self {
-        Self {
-            udp_listen: everywhere(5060),
-            tcp_listen: everywhere(5060),
-            public_address: None,
-            trace: false,
-            expiry_min: Span(Duration::from_mins(1)),
-            expiry_max: Span(Duration::from_hours(1)),
-        }
+        Self { udp_listen: everywhere(5060), tcp_listen: everywhere(5060), public_address: None, trace: false }
     }
 }
 
 impl Default for Rtp {
     fn default() -> Self {
-        Self { ports: PortRange { first: 20_000, last: 29_999 }, public_address: None, threads: 0 }
+        Self {
+            ports: PortRange { first: 20_000, last: 29_999 },
+            codecs: ["opus", "G722", "PCMU", "PCMA"].map(str::to_owned).to_vec(),
+            threads: 0,
+        }
     }
 }
 
@@ -248,13 +247,13 @@ impl Default for Notify {
 
 impl Default for Meetings {
     fn default() -> Self {
-        Self { join_url: "{base}/l/meetup-join/{thread}/0".to_owned() }
+        Self { join_url: "{base}/l/meetup-join/{thread}/{message}?context={context}".to_owned() }
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { http_connections: 4096, drain: Span(Duration::from_secs(10)) }
+        Self { http_connections: 4096, legs: 4000, drain: Span(Duration::from_secs(10)) }
     }
 }
 

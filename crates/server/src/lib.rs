@@ -2,4 +2,12 @@
 
 pub mod api;
 pub mod auth;
+pub mod boot;
+pub mod certs;
+pub mod cli;
 pub mod config;
+pub mod directory;
+pub mod hook;
+pub mod notify;
+pub mod serving;
+pub mod telemetry;

@@ -177,8 +177,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if config.rtp.ports.last - config.rtp.ports.first < 3 {
         return wrong("rtp.ports", "a leg needs two ports: make room for at least two legs");
     }
-    if config.sip.expiry_min > config.sip.expiry_max {
-        return wrong("sip.expiry_min", "is longer than sip.expiry_max");
+    let known = |codec: &String| ["opus", "g722", "pcmu", "pcma"].contains(&codec.to_ascii_lowercase().as_str());
+    if config.rtp.codecs.is_empty() || !config.rtp.codecs.iter().all(known) {
+        return wrong("rtp.codecs", "names at least one of opus, G722, PCMU and PCMA, and nothing else");
     }
     if config.invite.invited_bots_max > 1 {
         return wrong("invite.invited_bots_max", "is 0 or 1");
@@ -188,6 +189,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if config.notify.timeout.0.is_zero() {
         return wrong("notify.timeout", "is more than 0s");
+    }
+    if config.limits.legs == 0 {
+        return wrong("limits.legs", "is at least 1");
     }
     if config.limits.http_connections == 0 {
         return wrong("limits.http_connections", "is at least 1");
