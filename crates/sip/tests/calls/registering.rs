@@ -107,7 +107,7 @@ fn md5_is_answered_where_nothing_else_is_known() {
     // A peer that forgets the stronger challenge: the phone sees only MD5.
     world.rewrite = Some(Box::new(|text| {
         let lines = text.split_inclusive("\r\n").filter(|line| !line.contains("algorithm=SHA-256, qop"));
-        lines.collect()
+        lines.collect::<String>().into_bytes()
     }));
     register(&mut world, "desk", "only-for-tests", 300, "");
     wait_registered(&mut world);

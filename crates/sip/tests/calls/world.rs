@@ -52,7 +52,7 @@ enum Parcel {
 /// What stops a message: given its text, whether it is lost.
 type Filter = Box<dyn FnMut(&str) -> bool>;
 
-type Rewrite = Box<dyn FnMut(&str) -> String>;
+pub(crate) type Rewrite = Box<dyn FnMut(&str) -> Vec<u8>>;
 
 pub(crate) struct World {
     pub(crate) now: Instant,
@@ -343,7 +343,7 @@ impl World {
     fn transmit(&mut self, index: usize, flow: Flow, destination: SocketAddr, mut bytes: Vec<u8>) {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some(rewrite) = &mut self.rewrite {
-            bytes = rewrite(&text).into_bytes();
+            bytes = rewrite(&text);
         }
         let is_lost = self.filter.as_mut().is_some_and(|filter| filter(&text));
         self.nodes[index].sent.push((self.now, text));

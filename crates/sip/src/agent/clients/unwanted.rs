@@ -1,0 +1,167 @@
+//! Requests nobody waits for any longer: CANCEL, and ACK and BYE for a 2xx that comes after all.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use super::{Cancelling, ClientKey, ClientTransaction, FORKS_MAX, Owner, Sending, Stage, add_reason, with_same_branch};
+use crate::agent::Agent;
+use crate::agent::network::{Hop, Way};
+use crate::agent::vocabulary::{Flow, HangUpCause, Hint};
+use crate::dialog::Dialog;
+use crate::digest::DigestClient;
+use crate::message::{CSeq, HeaderName, Method, Request, Response, Uri};
+
+impl Agent {
+    /// Nobody waits for this INVITE any longer: it is cancelled as soon as that may be done, and a 2xx that comes
+    /// after all is acknowledged and ended.
+    pub(in crate::agent) fn cast_adrift(&mut self, key: ClientKey, cause: &HangUpCause) {
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        transaction.owner = Owner::Adrift;
+        match &transaction.stage {
+            Stage::Resolving(_) | Stage::Waiting => self.drop_client(key),
+            Stage::Invite(machine) if machine.is_pending() => {
+                if transaction.cancelling == Cancelling::No {
+                    transaction.cancelling = Cancelling::Wanted(cause.clone());
+                }
+                self.cancel_if_wanted(key);
+            }
+            Stage::Invite(_) | Stage::Plain(_) => {}
+        }
+    }
+
+    pub(super) fn cancel_if_wanted(&mut self, key: ClientKey) {
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        let is_proceeding = matches!(&transaction.stage, Stage::Invite(machine) if machine.is_proceeding());
+        let (Cancelling::Wanted(cause), true, Some(way)) = (&transaction.cancelling, is_proceeding, transaction.way)
+        else {
+            return;
+        };
+        let mut cancel = with_same_branch(&transaction.request, Method::Cancel, None);
+        add_reason(&mut cancel, cause);
+        transaction.cancelling = Cancelling::Sent;
+        // RFC 3261 §9.1: a peer that never answers the INVITE after CANCEL is given up after 64 × T1.
+        transaction.abandon_at = Some(self.now + self.timing.give_up());
+        let branch = cancel.headers.top_via().ok().and_then(|via| via.branch().map(str::to_owned));
+        let hop = transaction.hop.clone();
+        self.watch_client(key);
+        self.send_cancel(cancel, hop, way, branch);
+    }
+
+    /// Sends a CANCEL the way its INVITE went.
+    pub(in crate::agent) fn send_cancel(&mut self, cancel: Request, hop: Hop, way: Way, branch: Option<String>) {
+        self.last_client += 1;
+        let key = self.last_client;
+        let transaction = ClientTransaction {
+            owner: Owner::Nobody,
+            request: cancel,
+            hop,
+            stage: Stage::Waiting,
+            branch,
+            contact_user: None,
+            addresses: VecDeque::new(),
+            way: None,
+            bytes: Vec::new(),
+            acks: BTreeMap::new(),
+            cancelling: Cancelling::No,
+            abandon_at: None,
+            account: None,
+            challenges: 0,
+        };
+        self.clients.insert(key, transaction);
+        self.run(key, way);
+    }
+
+    /// The dialog of this request has ended. A 2xx that comes after all is acknowledged and ended.
+    pub(in crate::agent) fn leave_behind(&mut self, key: ClientKey) {
+        if let Some(transaction) = self.clients.get_mut(&key) {
+            transaction.owner = Owner::Adrift;
+        }
+    }
+
+    /// The dialog of this INVITE has ended; its ACK is kept for repeated 2xx.
+    pub(in crate::agent) fn remember_ack(&mut self, key: ClientKey, to_tag: String, way: Way, bytes: Vec<u8>) {
+        if let Some(transaction) = self.clients.get_mut(&key) {
+            transaction.acks.insert(to_tag, Some((way, bytes)));
+        }
+    }
+
+    /// A 2xx that nobody waits for: ACK and BYE, and the same ACK for each repetition.
+    pub(in crate::agent) fn end_unwanted(&mut self, key: ClientKey, response: &Response) {
+        let Some(transaction) = self.clients.get(&key) else { return };
+        let to_tag = response.headers.to().ok().and_then(|to| to.tag().map(str::to_owned)).unwrap_or_default();
+        if let Some(ack) = transaction.acks.get(&to_tag) {
+            if let Some((way, bytes)) = ack.clone() {
+                self.counters.retransmissions_sent += 1;
+                self.transmit(way, bytes);
+            }
+            return;
+        }
+        if transaction.acks.len() >= FORKS_MAX {
+            return;
+        }
+        let Ok(mut dialog) = Dialog::of_caller(&transaction.request, response) else { return };
+        dialog.heard_from = transaction.way.filter(|_| dialog.routes.is_empty()).map(Way::hint);
+        dialog.advertised = transaction.hop.advertised;
+        let account = transaction.account.clone();
+        if let Some(transaction) = self.clients.get_mut(&key) {
+            transaction.acks.insert(to_tag.clone(), None);
+        }
+        self.acknowledge_and_end(dialog, Owner::AckAdrift { invite: key, to_tag }, account);
+    }
+
+    /// ACK and BYE for a dialog nobody wants.
+    pub(in crate::agent) fn acknowledge_and_end(
+        &mut self,
+        mut dialog: Dialog,
+        ack_owner: Owner,
+        account: Option<DigestClient>,
+    ) {
+        let hop = Hop { uri: dialog.next_hop().clone(), hint: dialog.heard_from, advertised: dialog.advertised };
+        let ack = dialog.ack(dialog.local_cseq);
+        self.send(Sending::new(ack, hop.clone(), ack_owner));
+        let mut bye = dialog.request(&Method::Bye);
+        add_reason(&mut bye, &HangUpCause::because(200, "Call completed elsewhere"));
+        self.send(Sending { account, ..Sending::new(bye, hop, Owner::Nobody) });
+    }
+
+    /// A response to no request we know: perhaps to one of an earlier process of this node.
+    pub(super) fn receive_stray(&mut self, response: &Response, source: SocketAddr, flow: Flow) {
+        self.counters.stray_received += 1;
+        let headers = &response.headers;
+        let is_invite = headers.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
+        let is_ours = headers.call_id().is_ok_and(|call_id| self.naming.is_ours(call_id));
+        if !is_invite || response.is_provisional() || headers.vias().map_or(true, |vias| vias.len() != 1) {
+            return;
+        }
+        let Some(transport) = self.network.transport(flow) else { return };
+        if response.is_success() {
+            // A 2xx outlives its transaction; the leg's dialog may still be there.
+            if self.acknowledge_again(response) || !is_ours {
+                return;
+            }
+            let Ok(mut dialog) = Dialog::of_stray(response) else { return };
+            if self.dialogs.contains_key(&dialog.id) || self.is_filled(2) {
+                return;
+            }
+            let hint = Hint { flow: Some(flow), transport, destination: source };
+            dialog.hear_from(hint, transport.is_reliable());
+            self.acknowledge_and_end(dialog, Owner::Nobody, None);
+        } else if is_ours && let (Ok(via), Ok(to)) = (headers.top_via(), headers.to()) {
+            // The failure is repeated until somebody acknowledges it.
+            let Some(advertised) = self.network.advertised(flow) else { return };
+            let mut ack = Request::new(Method::Ack, Uri { headers: None, ..to.uri.clone() });
+            let mut own_via = via;
+            own_via.params.remove("received");
+            own_via.params.set_flag("rport");
+            ack.headers.push(HeaderName::Via, &own_via);
+            ack.headers.push(HeaderName::MaxForwards, "70");
+            for name in [HeaderName::From, HeaderName::To, HeaderName::CallId] {
+                ack.headers.push(name.clone(), headers.get(name).unwrap_or_default());
+            }
+            if let Ok(cseq) = headers.cseq() {
+                ack.headers.push(HeaderName::CSeq, CSeq { method: Method::Ack, ..cseq });
+            }
+            self.transmit(Way { flow, transport, destination: source, advertised }, ack.to_bytes());
+        }
+    }
+}
