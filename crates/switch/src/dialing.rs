@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use control::{LegId, PhoneNumber, TenantId};
-use sip::agent::{Binding, Branch, Caller, Credentials, LegKey};
+use sip::agent::{Binding, Branch, Caller, Credentials, LegKey, Transport};
 use sip::message::Uri;
 
 use crate::directory::Directory;
@@ -98,6 +98,13 @@ pub(crate) fn peer_of(branch: &Branch) -> Option<IpAddr> {
 /// The host name a branch is sent to, if it is a name.
 pub(crate) fn host_of(branch: &Branch) -> String {
     branch.routes.first().unwrap_or(&branch.request_uri).host.to_string()
+}
+
+/// How a branch is sent, as far as it is said: a registration's way, or the URI's parameter, or UDP.
+pub(crate) fn transport_of(branch: &Branch) -> Transport {
+    let said = || branch.routes.first().unwrap_or(&branch.request_uri).transport_param();
+    let hinted = branch.hint.map(|hint| hint.transport);
+    hinted.or_else(|| Transport::from_name(&said()?)).unwrap_or(Transport::Udp)
 }
 
 /// The local address of the route to a peer; asked of the kernel, nothing is sent.

@@ -17,7 +17,7 @@ mod sip;
 mod statistics;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -95,7 +95,10 @@ impl Switch {
         getrandom::fill(&mut seed).map_err(|error| StartError::Randomness(error.to_string()))?;
         let range = &config.media.ports;
         let start = u16::from_le_bytes([seed[0], seed[1]]);
-        let ports = PortRange::new(config.media.bind, range, start)
+        // IPv6 takes IPv4 in too; it is used only where SIP speaks it, because some hosts have none.
+        let speaks_ipv6 = config.sip.udp.iter().chain(&config.sip.tcp).any(SocketAddr::is_ipv6);
+        let everywhere = if speaks_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let ports = PortRange::new(config.media.bind.unwrap_or(everywhere), range, start)
             .ok_or(StartError::NoPorts { first: *range.start(), last: *range.end() })?;
         let transports = Transports::bind(&config.sip)?;
         let addresses = Addresses::of(&transports);

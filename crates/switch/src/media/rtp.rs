@@ -1,7 +1,7 @@
 //! One leg's RTP and RTCP sockets, and the one peer they listen to.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
@@ -27,11 +27,10 @@ pub(crate) struct PortRange {
 
 impl PortRange {
     /// `None` if the range holds no pair. `start` is any number: where in the range to begin.
-    pub(crate) fn new(bind: Option<IpAddr>, ports: &RangeInclusive<u16>, start: u16) -> Option<Self> {
+    pub(crate) fn new(bind: IpAddr, ports: &RangeInclusive<u16>, start: u16) -> Option<Self> {
         let first = ports.start().checked_add(ports.start() % 2)?;
         let pairs = (u32::from(*ports.end()) + 1).checked_sub(u32::from(first))? / 2;
         let pairs = u16::try_from(pairs).ok().filter(|pairs| *pairs > 0)?;
-        let bind = bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         Some(Self { bind, first, pairs, next: start % pairs })
     }
 
@@ -160,7 +159,7 @@ mod tests {
 
     #[test]
     fn pairs_are_even_and_the_range_is_a_bound() {
-        let loopback = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let loopback = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
         assert!(PortRange::new(loopback, &(9..=10), 0).is_none());
         let mut range = PortRange::new(loopback, &(41_001..=41_006), 1).expect("two pairs");
         let (one, two) = (range.bind().expect("free"), range.bind().expect("free"));

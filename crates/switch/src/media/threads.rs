@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -65,6 +65,14 @@ enum LegOrder {
     Leave,
     Renegotiate(Box<Renegotiated>),
     Close,
+}
+
+/// What threads that died took with them.
+#[derive(Debug, Default)]
+pub(crate) struct Lost {
+    /// Threads whose death was not known before.
+    pub(crate) threads: usize,
+    pub(crate) legs: Vec<PortId>,
 }
 
 /// What a seat was before.
@@ -204,27 +212,27 @@ impl MediaThreads {
         asked
     }
 
-    /// Offers what found a queue full, and says which legs have lost their thread since the last call.
-    pub(crate) fn look_after(&mut self) -> Vec<PortId> {
-        let mut orphans = Vec::new();
+    /// Offers what found a queue full, and finds threads that have died and the legs that they took with them.
+    pub(crate) fn look_after(&mut self) -> Lost {
+        let mut lost = Lost::default();
         for index in 0..self.threads.len() {
             self.flush(index);
             let thread = &mut self.threads[index];
-            let dead = thread.handle.as_ref().is_none_or(JoinHandle::is_finished);
-            if dead && !thread.told_dead {
-                thread.told_dead = true;
-                thread.waiting.clear();
-                self.rooms.retain(|_, room| room.thread != index);
-                orphans.extend(self.legs.iter().filter(|(_, place)| place.thread == index).map(|(leg, _)| *leg));
+            if thread.handle.as_ref().is_some_and(|handle| !handle.is_finished()) {
+                continue;
             }
+            thread.waiting.clear();
+            lost.threads += usize::from(!std::mem::replace(&mut thread.told_dead, true));
+            lost.legs.extend(self.legs.iter().filter(|(_, place)| place.thread == index).map(|(leg, _)| *leg));
         }
-        for leg in &orphans {
+        for leg in &lost.legs {
             if let Some((conference, _)) = self.legs.get(leg).and_then(|place| place.seat) {
                 self.leave_room(conference, *leg);
             }
             self.closed(*leg);
         }
-        orphans
+        self.rooms.retain(|_, room| !self.threads[room.thread].told_dead);
+        lost
     }
 
     /// Whether orders wait for room in a queue.
@@ -240,12 +248,9 @@ impl MediaThreads {
         self.legs.len()
     }
 
-    /// Late and skipped ticks of all threads since the start.
-    pub(crate) fn ticks_missed(&self) -> (u64, u64) {
-        self.threads.iter().fold((0, 0), |(late, skipped), thread| {
-            let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-            (late + read(&thread.counters.late_ticks), skipped + read(&thread.counters.skipped_ticks))
-        })
+    /// One of the counters, over all threads since the start.
+    pub(crate) fn counted(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
+        self.threads.iter().map(|thread| counter(&thread.counters).load(Ordering::Relaxed)).sum()
     }
 
     /// Stops all threads; each ends within a tick.
@@ -346,5 +351,86 @@ const THREADS_MAX: usize = 64;
 impl Drop for MediaThreads {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use media::{Codec, Format, Port, PortConfig};
+
+    use super::super::rtp::{Peer, PortRange};
+    use super::*;
+
+    const HERE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn conference(number: u128) -> ConferenceId {
+        ConferenceId(format!("{number:032x}").parse::<ConferenceId>().expect("a GUID").0)
+    }
+
+    fn leg(id: u64, ports: &mut PortRange) -> Box<MediaLeg> {
+        let format = Format { payload_type: 0, codec: Codec::Pcmu };
+        Box::new(MediaLeg {
+            id: PortId(id),
+            sockets: ports.bind().expect("a free pair"),
+            rtp_peer: Peer::new(None, HERE),
+            rtcp_peer: Peer::new(None, HERE),
+            muxed: false,
+            port: Some(Box::new(Port::new(PortConfig::new(format, id)).expect("a port"))),
+            room: None,
+        })
+    }
+
+    fn next(news: &mut mpsc::Receiver<News>) -> News {
+        news.blocking_recv().expect("the threads run")
+    }
+
+    #[test]
+    fn a_leg_on_its_way_is_told_everything_when_it_has_arrived() {
+        let mut ports = PortRange::new(HERE, &(49_000..=49_099), 0).expect("a range");
+        let (mut threads, mut news) = MediaThreads::start(2, 10).expect("threads");
+        threads.open(conference(1), leg(1, &mut ports));
+        assert_eq!(threads.attach(PortId(1), conference(1), true, true), Seated::First);
+        threads.open(conference(2), leg(2, &mut ports));
+        assert_eq!(threads.attach(PortId(2), conference(2), true, true), Seated::First);
+        assert_ne!(threads.rooms[&conference(1)].thread, threads.rooms[&conference(2)].thread);
+
+        assert_eq!(threads.attach(PortId(1), conference(2), true, true), Seated::From(conference(1)));
+        assert_eq!(threads.room_count(), 1, "the room it left is empty");
+        assert_eq!(threads.attach(PortId(1), conference(2), true, true), Seated::Again);
+        threads.close(PortId(1));
+        let mut closed = false;
+        while !closed {
+            match next(&mut news) {
+                News::Arrived(leg) => threads.arrived(leg),
+                News::Closed(leg) => {
+                    threads.closed(leg.id);
+                    closed = true;
+                }
+                News::RoomClosed(room) => assert!(room.is_empty()),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((threads.leg_count(), threads.seat_of(PortId(1))), (1, None));
+    }
+
+    #[test]
+    fn a_thread_that_ends_is_noticed_with_its_legs() {
+        let mut ports = PortRange::new(HERE, &(49_100..=49_199), 0).expect("a range");
+        let (mut threads, _news) = MediaThreads::start(1, 10).expect("threads");
+        threads.open(conference(1), leg(1, &mut ports));
+        threads.attach(PortId(1), conference(1), true, true);
+        assert_eq!(threads.look_after().legs, []);
+        threads.stop();
+        let lost = loop {
+            let lost = threads.look_after();
+            if lost.threads > 0 {
+                break lost;
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!((lost.legs.as_slice(), threads.room_count()), (&[PortId(1)][..], 0));
+        // A leg that is opened with no thread left is lost too, and not forgotten.
+        threads.open(conference(1), leg(2, &mut ports));
+        assert_eq!(threads.look_after().legs, [PortId(2)]);
     }
 }

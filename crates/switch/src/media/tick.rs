@@ -3,7 +3,7 @@
 //! A tick thread owns its legs and rooms outright. It takes orders and gives news through bounded queues, without a
 //! lock and, packet by packet, without allocation. What it no longer needs goes back as news, to be dropped elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -103,6 +103,8 @@ pub(crate) struct Counters {
     pub(crate) late_ticks: AtomicU64,
     /// Ticks left out because the thread had fallen too far behind.
     pub(crate) skipped_ticks: AtomicU64,
+    /// Microseconds spent in ticks.
+    pub(crate) busy_us: AtomicU64,
 }
 
 /// A tick thread's state.
@@ -116,9 +118,10 @@ pub(crate) struct Ticker {
     legs: BTreeMap<PortId, Box<MediaLeg>>,
     rooms: BTreeMap<RoomId, Box<Room>>,
     /// News and orders for other threads that found a queue full: offered again each tick.
-    untold: Vec<News>,
+    untold: VecDeque<News>,
     handed: Vec<(usize, Box<MediaLeg>, Seat)>,
     buffer: Box<[u8; DATAGRAM_BYTES_MAX]>,
+    ticks: u64,
     stopping: bool,
 }
 
@@ -127,6 +130,9 @@ const DATAGRAM_BYTES_MAX: usize = 2_048;
 
 /// Datagrams read per leg and tick: a burst waits in the kernel, so that one leg cannot hold up the others.
 const DATAGRAMS_PER_TICK_MAX: usize = 16;
+
+/// RTCP comes every few seconds: its socket is looked at once in so many ticks, a different tick for each leg.
+const CONTROL_EVERY: u64 = 8;
 
 /// A thread that is late by so many ticks catches up: its listeners then lose nothing. Later than that it skips.
 const CATCH_UP_MAX: u32 = 5;
@@ -145,9 +151,10 @@ impl Ticker {
             counters,
             legs: BTreeMap::new(),
             rooms: BTreeMap::new(),
-            untold: Vec::with_capacity(64),
+            untold: VecDeque::with_capacity(64),
             handed: Vec::with_capacity(64),
             buffer: Box::new([0; DATAGRAM_BYTES_MAX]),
+            ticks: 0,
             stopping: false,
         }
     }
@@ -171,6 +178,7 @@ impl Ticker {
                 due += TICK * skipped as u32;
             }
             self.turn(now);
+            self.counters.busy_us.fetch_add(now.elapsed().as_micros() as u64, Ordering::Relaxed);
             due += TICK;
         }
     }
@@ -181,8 +189,12 @@ impl Ticker {
         while let Ok(order) = self.orders.try_recv() {
             self.obey(now, order);
         }
+        self.ticks = self.ticks.wrapping_add(1);
         for leg in self.legs.values_mut() {
             leg.receive(now, &mut self.rooms, &mut self.buffer[..]);
+            if (self.ticks.wrapping_add(leg.id.0)).is_multiple_of(CONTROL_EVERY) {
+                leg.receive_control(now, &mut self.rooms, &mut self.buffer[..]);
+            }
         }
         for room in self.rooms.values_mut() {
             room.tick(now, &mut |id, packet| {
@@ -225,7 +237,7 @@ impl Ticker {
                         leg.room = None;
                         leg.port = room.remove(leg.id);
                     }
-                    self.untold.push(News::RoomClosed(room));
+                    self.untold.push_back(News::RoomClosed(room));
                 }
             }
             Order::Open(leg) => {
@@ -250,14 +262,14 @@ impl Ticker {
             }
             Order::Arrive(mut leg, seat) => {
                 seat_in(&mut self.rooms, &mut leg, seat);
-                self.untold.push(News::Arrived(leg.id));
+                self.untold.push_back(News::Arrived(leg.id));
                 self.legs.insert(leg.id, leg);
             }
             Order::Renegotiate(id, session) => {
                 if let Some(leg) = self.legs.get_mut(&id)
                     && leg.renegotiate(&mut self.rooms, *session).is_err()
                 {
-                    self.untold.push(News::Failed(id));
+                    self.untold.push_back(News::Failed(id));
                 }
             }
             Order::Close(id) => {
@@ -267,7 +279,7 @@ impl Ticker {
                         leg.send_control(port.rtcp_bye(now));
                         leg.port = Some(port);
                     }
-                    self.untold.push(News::Closed(leg));
+                    self.untold.push_back(News::Closed(leg));
                 }
             }
             Order::Statistics(mut samples) => {
@@ -278,7 +290,7 @@ impl Ticker {
                         samples.push(Sample { leg: leg.id, stats: port.stats(), remote });
                     }
                 }
-                self.untold.push(News::Statistics(samples));
+                self.untold.push_back(News::Statistics(samples));
             }
             Order::Stop => self.stopping = true,
         }
@@ -309,11 +321,11 @@ impl Ticker {
     fn tell(&mut self) {
         let news = &self.news;
         let mut free = true;
-        while free && let Some(item) = self.untold.pop() {
+        while free && let Some(item) = self.untold.pop_front() {
             if let Err(mpsc::error::TrySendError::Full(item) | mpsc::error::TrySendError::Closed(item)) =
                 news.try_send(item)
             {
-                self.untold.push(item);
+                self.untold.push_front(item);
                 free = false;
             }
         }
@@ -324,7 +336,7 @@ impl Ticker {
         let untold = &mut self.untold;
         let mut tell = |id, events| {
             if let Err(mpsc::error::TrySendError::Full(item)) = news.try_send(News::Heard(id, events)) {
-                untold.push(item);
+                untold.push_back(item);
             }
         };
         for room in self.rooms.values_mut() {
@@ -379,6 +391,9 @@ impl MediaLeg {
                 Received::Control | Received::Ignored(_) => {}
             }
         }
+    }
+
+    fn receive_control(&mut self, now: Instant, rooms: &mut BTreeMap<RoomId, Box<Room>>, buffer: &mut [u8]) {
         for _ in 0..DATAGRAMS_PER_TICK_MAX {
             let Ok((length, source)) = self.sockets.rtcp.recv_from(buffer) else { break };
             let source = canonical(source);

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use control::{Cause, ConferenceId, Destination, Effect, LegAction, LegId, LegNews, MixPlan, Snapshot, Target};
-use sip::agent::{CancelDerived, Dial, HangUpCause, Order};
+use sip::agent::{CancelDerived, Dial, HangUpCause, Order, Transport};
 use sip::sdp::{LocalMedia, Negotiation, Preference};
 
 use super::Operator;
 use super::leg::{Dialing, Leg, LegState};
 use crate::causes::Dialled;
-use crate::dialing::{self, Attempt, caller, host_of, key_of, peer_of, route_to};
+use crate::dialing::{self, Attempt, caller, host_of, key_of, peer_of, route_to, transport_of};
 use crate::directory::aor;
 use crate::happening::What;
 use crate::media::threads::Seated;
@@ -137,7 +137,7 @@ impl Operator {
         let first = addresses.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into());
         let offer = |address| Negotiation::new(LocalMedia { address, ..template.clone() }).offer();
         for (branch, address) in attempt.branches.iter_mut().zip(&addresses) {
-            branch.advertised = self.advertised(branch.hint.map(|hint| hint.transport), *address);
+            branch.advertised = self.advertised(transport_of(branch), *address);
             branch.offer = (*address != first).then(|| offer(*address));
         }
         let key = key_of(id, number);
@@ -165,16 +165,14 @@ impl Operator {
     }
 
     /// What to say in Via and Contact where our socket listens on every address.
-    fn advertised(&self, transport: Option<sip::agent::Transport>, address: IpAddr) -> Option<SocketAddr> {
-        let transport = transport.unwrap_or(sip::agent::Transport::Udp);
+    fn advertised(&self, transport: Transport, address: IpAddr) -> Option<SocketAddr> {
         let listening = self.transports.listening().iter().find(|listening| listening.transport == transport)?;
         let everywhere = listening.local.ip().is_unspecified() && self.config.sip.public_address.is_none();
         everywhere.then(|| SocketAddr::new(address, listening.local.port()))
     }
 
     fn confirm(&mut self, id: LegId) {
-        let Some(Leg { key, state: LegState::Talking(talking), .. }) = self.legs.get_mut(&id) else { return };
-        talking.confirmed = true;
+        let Some(Leg { key, state: LegState::Talking(_), .. }) = self.legs.get(&id) else { return };
         let key = *key;
         self.order(Order::Confirm { leg: key });
         self.happen(id, What::Acknowledged);

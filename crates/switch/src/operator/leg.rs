@@ -64,7 +64,6 @@ pub(super) struct Talking {
     pub(super) signalling: IpAddr,
     pub(super) seed: u64,
     pub(super) held: bool,
-    pub(super) confirmed: bool,
 }
 
 /// Legs that have ended not long ago: orders for them are late, and no SIP is sent for them.

@@ -119,15 +119,14 @@ impl Operator {
 
     /// Offers waiting orders again. A thread that has died takes its legs with it; their conferences are told.
     pub(super) fn look_after_threads(&mut self) {
-        let orphans = self.threads.look_after();
-        if orphans.is_empty() {
-            return;
+        let lost = self.threads.look_after();
+        if lost.threads > 0 {
+            tracing::error!(legs = lost.legs.len(), "a media thread has died");
+            self.report(Report::Died { part: "media thread" });
+            // Figures that it owed will never come.
+            self.conclude();
         }
-        tracing::error!(legs = orphans.len(), "a media thread has died");
-        self.report(Report::Died { part: "media thread" });
-        // Figures that it owed will never come.
-        self.conclude();
-        for port in orphans {
+        for port in lost.legs {
             let Some(id) = self.by_port.remove(&port) else { continue };
             if let Some(leg) = self.legs.get(&id)
                 && matches!(leg.state, LegState::Talking(_))

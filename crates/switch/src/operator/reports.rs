@@ -94,16 +94,10 @@ impl Operator {
                 let here = Here { address: local.address, port: local.port, signalling, seed };
                 let stored = store(&snapshot, &agreed, here);
                 let held = holds(&agreed);
-                leg.state = LegState::Talking(Box::new(Talking {
-                    port,
-                    negotiation,
-                    snapshot,
-                    signalling,
-                    seed,
-                    held,
-                    confirmed: false,
-                }));
+                leg.state =
+                    LegState::Talking(Box::new(Talking { port, negotiation, snapshot, signalling, seed, held }));
                 self.threads.open(owner, media);
+                tracing::info!(leg = %id, conference = %owner, codec, "connected");
                 self.happen(id, What::Answered { codec });
                 self.signal(owner, id, LegNews::Connected(stored));
                 if held {
@@ -163,6 +157,7 @@ impl Operator {
             self.threads.close(talking.port);
         }
         self.gone.add(id);
+        tracing::info!(leg = %id, conference = %leg.owner, ?cause, "hung up");
         self.signal(leg.owner, id, LegNews::HungUp(cause));
     }
 

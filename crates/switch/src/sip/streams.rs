@@ -32,7 +32,8 @@ impl Stream {
         stream: TcpStream,
         happened: mpsc::Sender<Happened>,
     ) -> std::io::Result<(Self, Reader)> {
-        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let (peer, local) = (canonical(stream.peer_addr()?), canonical(stream.local_addr()?));
         stream.set_nodelay(true)?;
         let (read, write) = stream.into_split();
         let (writes, queue) = mpsc::channel(WRITES_MAX);

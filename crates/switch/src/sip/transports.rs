@@ -163,6 +163,7 @@ impl Transports {
     pub(crate) fn send(&mut self, flow: Flow, destination: SocketAddr, bytes: Vec<u8>) -> bool {
         if let Some((_, socket)) = self.udp.iter().find(|(udp, _)| *udp == flow) {
             // A datagram that the kernel does not take now is lost, as on any network: SIP sends it again.
+            let destination = reachable(socket, destination);
             if let Err(error) = socket.try_send_to(&bytes, destination) {
                 tracing::debug!(%destination, %error, "a datagram was not sent");
             }
@@ -208,6 +209,16 @@ impl Transports {
             let addresses = resolver.look_up(&host, port, transport).await;
             let _ = happened.send(Happened::Resolved { query, host, addresses }).await;
         });
+    }
+}
+
+/// An IPv6 socket reaches an IPv4 peer by its mapped address.
+fn reachable(socket: &UdpSocket, destination: SocketAddr) -> SocketAddr {
+    match destination {
+        SocketAddr::V4(v4) if socket.local_addr().is_ok_and(|local| local.is_ipv6()) => {
+            SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port()))
+        }
+        SocketAddr::V4(_) | SocketAddr::V6(_) => destination,
     }
 }
 

@@ -15,38 +15,38 @@ use switch::{Binding, Directory, Report, Switch, SwitchConfig, Trunk, User};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-pub const DOMAIN: &str = "contoso.example";
-pub const PASSWORD: &str = "only-for-tests";
-pub const SECRET: [u8; 32] = [42; 32];
+pub(crate) const DOMAIN: &str = "contoso.example";
+pub(crate) const PASSWORD: &str = "only-for-tests";
+pub(crate) const SECRET: [u8; 32] = [42; 32];
 
-pub struct World {
-    pub switch: Switch,
-    pub directory: Arc<ArcSwap<Directory>>,
+pub(crate) struct World {
+    pub(crate) switch: Switch,
+    pub(crate) directory: Arc<ArcSwap<Directory>>,
     effects: mpsc::Sender<(ConferenceId, Effect)>,
     signals: mpsc::Receiver<(ConferenceId, Signal)>,
-    pub reports: mpsc::Receiver<Report>,
+    pub(crate) reports: mpsc::Receiver<Report>,
 }
 
-pub fn id(number: u128) -> Uuid {
+pub(crate) fn id(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
-pub fn conference(number: u128) -> ConferenceId {
+pub(crate) fn conference(number: u128) -> ConferenceId {
     ConferenceId(id(0xc0 << 64 | number))
 }
 
-pub fn tenant() -> TenantId {
+pub(crate) fn tenant() -> TenantId {
     TenantId(id(0x7e))
 }
 
 /// A leg that no other story uses.
-pub fn fresh_leg() -> LegId {
+pub(crate) fn fresh_leg() -> LegId {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).unwrap();
     LegId(Uuid::from_bytes(bytes))
 }
 
-pub fn user(username: &str) -> User {
+pub(crate) fn user(username: &str) -> User {
     let secret = format!("{username}:convoke:{PASSWORD}");
     User {
         tenant: tenant(),
@@ -57,7 +57,7 @@ pub fn user(username: &str) -> User {
     }
 }
 
-pub fn trunk(name: &str, address: SocketAddr, prefixes: &[&str]) -> Trunk {
+pub(crate) fn trunk(name: &str, address: SocketAddr, prefixes: &[&str]) -> Trunk {
     Trunk {
         name: name.to_owned(),
         uri: format!("sip:{address}"),
@@ -70,11 +70,11 @@ pub fn trunk(name: &str, address: SocketAddr, prefixes: &[&str]) -> Trunk {
     }
 }
 
-pub fn to_user(username: &str) -> Target {
+pub(crate) fn to_user(username: &str) -> Target {
     target(Destination::Line { username: username.to_owned(), domain: DOMAIN.to_owned() })
 }
 
-pub fn to_number(number: &str) -> Target {
+pub(crate) fn to_number(number: &str) -> Target {
     target(Destination::Number(PhoneNumber::parse(number).unwrap()))
 }
 
@@ -88,11 +88,11 @@ fn target(destination: Destination) -> Target {
 }
 
 impl World {
-    pub fn start(users: &[&str], trunks: Vec<Trunk>) -> Self {
+    pub(crate) fn start(users: &[&str], trunks: Vec<Trunk>) -> Self {
         Self::start_with(users, trunks, Vec::new(), |_| {})
     }
 
-    pub fn start_with(
+    pub(crate) fn start_with(
         users: &[&str],
         trunks: Vec<Trunk>,
         bindings: Vec<Binding>,
@@ -114,7 +114,7 @@ impl World {
     }
 
     /// Another process of the same node at the same address, once the earlier one has let go of it.
-    pub async fn restart(users: &[&str], bindings: Vec<Binding>, sip: SocketAddr) -> Self {
+    pub(crate) async fn restart(users: &[&str], bindings: Vec<Binding>, sip: SocketAddr) -> Self {
         let free = async {
             while std::net::UdpSocket::bind(sip).is_err() {
                 tokio::task::yield_now().await;
@@ -124,25 +124,25 @@ impl World {
         Self::start_with(users, Vec::new(), bindings, |config| config.sip.udp = vec![sip])
     }
 
-    pub fn sip(&self) -> SocketAddr {
+    pub(crate) fn sip(&self) -> SocketAddr {
         self.switch.addresses().udp[0]
     }
 
-    pub async fn perform(&self, conference: ConferenceId, effect: Effect) {
+    pub(crate) async fn perform(&self, conference: ConferenceId, effect: Effect) {
         self.effects.send((conference, effect)).await.expect("the switch runs");
     }
 
-    pub async fn dial(&self, conference: ConferenceId, target: Target) -> LegId {
+    pub(crate) async fn dial(&self, conference: ConferenceId, target: Target) -> LegId {
         let leg = fresh_leg();
         self.perform(conference, Effect::Leg(leg, LegAction::Dial(target))).await;
         leg
     }
 
-    pub async fn confirm(&self, conference: ConferenceId, leg: LegId) {
+    pub(crate) async fn confirm(&self, conference: ConferenceId, leg: LegId) {
         self.perform(conference, Effect::Leg(leg, LegAction::Confirm)).await;
     }
 
-    pub async fn hang_up(
+    pub(crate) async fn hang_up(
         &self,
         conference: ConferenceId,
         leg: LegId,
@@ -153,13 +153,13 @@ impl World {
         self.perform(conference, Effect::Leg(leg, action)).await;
     }
 
-    pub async fn mix(&self, conference: ConferenceId, ports: &[(LegId, u32)]) {
+    pub(crate) async fn mix(&self, conference: ConferenceId, ports: &[(LegId, u32)]) {
         let port = |&(leg, epoch)| MixPort { leg, epoch, speaks: true, hears: true };
         self.perform(conference, Effect::Mix(MixPlan { ports: ports.iter().map(port).collect() })).await;
     }
 
     /// The next news of a leg, and whom it was told; news of others is skipped.
-    pub async fn news(&mut self, wanted: LegId) -> (ConferenceId, LegNews) {
+    pub(crate) async fn news(&mut self, wanted: LegId) -> (ConferenceId, LegNews) {
         let wait = async {
             loop {
                 match self.signals.recv().await.expect("the switch runs") {
@@ -171,7 +171,7 @@ impl World {
         tokio::time::timeout(Duration::from_secs(15), wait).await.expect("news of the leg")
     }
 
-    pub async fn expect_hung_up(&mut self, leg: LegId) -> Cause {
+    pub(crate) async fn expect_hung_up(&mut self, leg: LegId) -> Cause {
         loop {
             if let (_, LegNews::HungUp(cause)) = self.news(leg).await {
                 return cause;
@@ -180,7 +180,7 @@ impl World {
     }
 
     /// Until the leg is connected; then it is confirmed.
-    pub async fn connected(&mut self, conference: ConferenceId, leg: LegId) -> Snapshot {
+    pub(crate) async fn connected(&mut self, conference: ConferenceId, leg: LegId) -> Snapshot {
         loop {
             match self.news(leg).await {
                 (owner, LegNews::Connected(snapshot)) => {
@@ -195,7 +195,7 @@ impl World {
     }
 
     /// The next report that `pick` picks.
-    pub async fn report<T>(&mut self, mut pick: impl FnMut(&Report) -> Option<T>) -> T {
+    pub(crate) async fn report<T>(&mut self, mut pick: impl FnMut(&Report) -> Option<T>) -> T {
         let wait = async {
             loop {
                 let report = self.reports.recv().await.expect("the switch runs");

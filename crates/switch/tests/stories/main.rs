@@ -74,6 +74,38 @@ async fn two_people_in_one_mix_hear_each_other_and_not_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_that_registered_over_tcp_is_called_over_its_connection() {
+    let mut world = World::start(&["desk"], Vec::new());
+    let script = Script { tcp: true, ..Script::new(Answer::PickUp) };
+    let mut phone = registered(&world, "desk", script).await;
+    let leg = world.dial(conference(1), to_user("desk")).await;
+    world.connected(conference(1), leg).await;
+    phone.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+    phone.hang_up();
+    assert_eq!(world.expect_hung_up(leg).await, Cause::PeerHungUp { phone: false });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn levels_are_told_to_whoever_watches() {
+    let mut world = World::start(&["desk"], Vec::new());
+    let _phone = registered(&world, "desk", Script::new(Answer::PickUp).saying(440.0)).await;
+    let mut happenings = world.switch.happenings();
+    let leg = world.dial(conference(1), to_user("desk")).await;
+    world.connected(conference(1), leg).await;
+    world.mix(conference(1), &[(leg, 0)]).await;
+    let loud = async {
+        loop {
+            let happening = happenings.recv().await.unwrap();
+            if matches!(happening.what, What::Levels { speaks_dbov, .. } if speaks_dbov > -35.0) {
+                return happening.to_string();
+            }
+        }
+    };
+    let line = tokio::time::timeout(std::time::Duration::from_secs(10), loud).await.expect("levels");
+    assert!(line.starts_with("desk@contoso.example speaks at -2"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_to_ring_and_refusals_end_with_their_cause() {
     // Contract 6.3.
     let mut world = World::start(&["absent", "busy", "declines", "gone"], Vec::new());

@@ -1,7 +1,8 @@
 //! A phone for stories: the real agent and a real media endpoint on one thread, loopback sockets, one script.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use tokio::sync::mpsc as events;
 
 /// What the phone does with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// 180, then 200.
     PickUp,
     /// 180, and nothing more.
@@ -29,34 +30,36 @@ pub enum Answer {
 
 /// A phone's script.
 #[derive(Clone, Debug)]
-pub struct Script {
-    pub answer: Answer,
+pub(crate) struct Script {
+    pub(crate) answer: Answer,
     /// The tone that it says.
-    pub tone_hz: f32,
+    pub(crate) tone_hz: f32,
     /// The tones it listens for.
-    pub hear_hz: Vec<f32>,
+    pub(crate) hear_hz: Vec<f32>,
     /// User, password and registrar, if it registers.
-    pub account: Option<(String, String, SocketAddr)>,
+    pub(crate) account: Option<(String, String, SocketAddr)>,
     /// It says no word, not even SIP.
-    pub deaf: bool,
+    pub(crate) deaf: bool,
+    /// It registers over TCP.
+    pub(crate) tcp: bool,
 }
 
 impl Script {
-    pub fn new(answer: Answer) -> Self {
-        Self { answer, tone_hz: 0.0, hear_hz: Vec::new(), account: None, deaf: false }
+    pub(crate) fn new(answer: Answer) -> Self {
+        Self { answer, tone_hz: 0.0, hear_hz: Vec::new(), account: None, deaf: false, tcp: false }
     }
 
-    pub fn saying(mut self, tone_hz: f32) -> Self {
+    pub(crate) fn saying(mut self, tone_hz: f32) -> Self {
         self.tone_hz = tone_hz;
         self
     }
 
-    pub fn hearing(mut self, hear_hz: &[f32]) -> Self {
+    pub(crate) fn hearing(mut self, hear_hz: &[f32]) -> Self {
         self.hear_hz = hear_hz.to_vec();
         self
     }
 
-    pub fn registering(mut self, user: &str, password: &str, registrar: SocketAddr) -> Self {
+    pub(crate) fn registering(mut self, user: &str, password: &str, registrar: SocketAddr) -> Self {
         self.account = Some((user.to_owned(), password.to_owned(), registrar));
         self
     }
@@ -64,7 +67,7 @@ impl Script {
 
 /// What it tells.
 #[derive(Clone, Debug)]
-pub enum Heard {
+pub(crate) enum Heard {
     Registered,
     RegisterFailed(u16),
     Invited {
@@ -99,15 +102,15 @@ enum Do {
 }
 
 /// A phone at work.
-pub struct Phone {
-    pub address: SocketAddr,
-    pub heard: events::UnboundedReceiver<Heard>,
+pub(crate) struct Phone {
+    pub(crate) address: SocketAddr,
+    pub(crate) heard: events::UnboundedReceiver<Heard>,
     orders: mpsc::Sender<Do>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Phone {
-    pub fn start(script: Script) -> Self {
+    pub(crate) fn start(script: Script) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(2))).unwrap();
         let address = socket.local_addr().unwrap();
@@ -117,20 +120,20 @@ impl Phone {
         Self { address, heard, orders, thread: Some(thread) }
     }
 
-    pub fn hang_up(&self) {
+    pub(crate) fn hang_up(&self) {
         self.orders.send(Do::HangUp).unwrap();
     }
 
-    pub fn hold(&self, held: bool) {
+    pub(crate) fn hold(&self, held: bool) {
         self.orders.send(Do::Hold(held)).unwrap();
     }
 
-    pub fn count_packets(&self) {
+    pub(crate) fn count_packets(&self) {
         self.orders.send(Do::CountPackets).unwrap();
     }
 
     /// The next thing it tells that `pick` picks, within ten seconds.
-    pub async fn expect<T>(&mut self, what: &str, mut pick: impl FnMut(&Heard) -> Option<T>) -> T {
+    pub(crate) async fn expect<T>(&mut self, what: &str, mut pick: impl FnMut(&Heard) -> Option<T>) -> T {
         let wait = async {
             loop {
                 let heard = self.heard.recv().await.expect("the phone works");
@@ -143,7 +146,7 @@ impl Phone {
         waited.unwrap_or_else(|_| panic!("the phone was expected to tell: {what}"))
     }
 
-    pub async fn registered(&mut self) {
+    pub(crate) async fn registered(&mut self) {
         self.expect("registered", |heard| match heard {
             Heard::Registered => Some(()),
             Heard::RegisterFailed(status) => panic!("registration refused with {status}"),
@@ -153,7 +156,7 @@ impl Phone {
     }
 
     /// Waits until the tones it hears are these and no others of those it listens for.
-    pub async fn hears_exactly(&mut self, expected: &[bool]) {
+    pub(crate) async fn hears_exactly(&mut self, expected: &[bool]) {
         let mut last = Vec::new();
         let wait = async {
             loop {
@@ -189,6 +192,7 @@ struct Work {
     socket: UdpSocket,
     tell: events::UnboundedSender<Heard>,
     calls: BTreeMap<LegKey, Call>,
+    stream: Option<TcpStream>,
 }
 
 struct Call {
@@ -207,6 +211,7 @@ struct Talk {
 }
 
 const FLOW: Flow = Flow(1);
+const STREAM: Flow = Flow(2);
 
 impl Work {
     fn new(script: Script, socket: UdpSocket, tell: events::UnboundedSender<Heard>) -> Self {
@@ -222,7 +227,8 @@ impl Work {
                 now,
                 Input::Order(Order::Register(Box::new(Register {
                     key: 1,
-                    registrar: Uri::sip(None, host, Some(registrar.port())),
+                    registrar: Uri::sip(None, host, Some(registrar.port()))
+                        .with_param("transport", if script.tcp { "tcp" } else { "udp" }),
                     aor: Uri::sip(Some(user), "contoso.example", None),
                     contact_user: user.clone(),
                     credentials: Some(Credentials { username: user.clone(), password: password.clone() }),
@@ -230,7 +236,7 @@ impl Work {
                 }))),
             );
         }
-        Self { script, agent, socket, tell, calls: BTreeMap::new() }
+        Self { script, agent, socket, tell, calls: BTreeMap::new(), stream: None }
     }
 
     fn run(mut self, told: &mpsc::Receiver<Do>) {
@@ -249,6 +255,13 @@ impl Work {
             {
                 let datagram = Input::Datagram { flow: FLOW, source, bytes: &buffer[..length] };
                 self.agent.handle(Instant::now(), datagram);
+            }
+            if let Some(stream) = &mut self.stream
+                && let Ok(length) = stream.read(&mut buffer)
+            {
+                let (source, local) = (stream.peer_addr().unwrap(), stream.local_addr().unwrap());
+                let bytes = Input::Stream { flow: STREAM, source, local, bytes: &buffer[..length] };
+                self.agent.handle(Instant::now(), bytes);
             }
             if self.agent.deadline().is_some_and(|at| at <= Instant::now()) {
                 self.agent.handle(Instant::now(), Input::Time);
@@ -287,16 +300,25 @@ impl Work {
     fn pump(&mut self) {
         while let Some(output) = self.agent.poll_output() {
             match output {
-                Output::Transmit { destination, bytes, .. } => {
+                Output::Transmit { flow: FLOW, destination, bytes } => {
                     let _ = self.socket.send_to(&bytes, destination);
+                }
+                Output::Transmit { bytes, .. } => {
+                    let stream = self.stream.as_mut().expect("a connection");
+                    stream.write_all(&bytes).unwrap();
                 }
                 Output::Resolve { query, host, port, .. } => {
                     let addresses = host.parse().map(|ip| SocketAddr::new(ip, port.unwrap_or(5060)));
                     let addresses = addresses.into_iter().collect();
                     self.agent.handle(Instant::now(), Input::Resolved { query, addresses });
                 }
-                Output::Connect { connect, .. } => {
-                    self.agent.handle(Instant::now(), Input::ConnectFailed { connect });
+                Output::Connect { connect, destination, .. } => {
+                    let stream = TcpStream::connect(destination).unwrap();
+                    stream.set_nonblocking(true).unwrap();
+                    let (local, remote) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+                    self.stream = Some(stream);
+                    let connected = Input::Connected { connect, flow: STREAM, local, remote };
+                    self.agent.handle(Instant::now(), connected);
                 }
                 Output::CloseFlow(_) => {}
                 Output::Report(report) => self.report(report),
@@ -376,7 +398,7 @@ impl Work {
             let Some(talk) = talk else { continue };
             while let Ok((length, _)) = rtp.recv_from(buffer) {
                 let packet = &buffer[..length];
-                if length > 12 && packet[1] & 0x7f == 0 {
+                if length > 12 && packet[1].trailing_zeros() >= 7 {
                     let sequence = u16::from_be_bytes([packet[2], packet[3]]);
                     talk.packets.insert(sequence, is_silent(&packet[12..]));
                 }
