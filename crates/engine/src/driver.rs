@@ -101,7 +101,19 @@ impl Driver {
             }
             self.signal(Signal::Restarted).await;
         }
+        let mut pause = RETRY_FIRST;
         loop {
+            // Also after a refused turn and with nothing to do: deadlines come from what is in memory.
+            match self.load().await {
+                Ok(()) => pause = RETRY_FIRST,
+                Err(NotLoaded::Never) => self.shared.registry.set_aside(self.id),
+                Err(NotLoaded::Later) => {
+                    if !self.wait_for_the_store(&mut pause).await {
+                        return;
+                    }
+                    continue;
+                }
+            }
             if self.may_go() {
                 return;
             }

@@ -3,7 +3,7 @@
 //! Everything is posted under the registry's lock, which is never held across an await; so a conference that finds its
 //! queue empty under that lock can go without missing anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -138,6 +138,8 @@ pub(crate) struct Registry {
 pub(crate) struct Mailboxes {
     queues: HashMap<ConferenceId, mpsc::Sender<Item>>,
     calls: HashMap<CallId, ConferenceId>,
+    /// Those whose log does not read: not live, and not to be opened anew either.
+    unreadable: HashSet<ConferenceId>,
 }
 
 impl Default for Registry {
@@ -153,7 +155,7 @@ impl Registry {
     }
 
     fn count(&self, mailboxes: &Mailboxes) {
-        let live = mailboxes.queues.len();
+        let live = mailboxes.queues.len() - mailboxes.unreadable.len();
         self.live.send_replace(live);
         gauge!("convoke_conferences_live").set(live as f64);
     }
@@ -174,6 +176,13 @@ impl Registry {
         self.lock().calls.insert(call, conference);
     }
 
+    /// Nobody waits for this conference to end: it cannot.
+    pub(crate) fn set_aside(&self, id: ConferenceId) {
+        let mut mailboxes = self.lock();
+        mailboxes.unreadable.insert(id);
+        self.count(&mailboxes);
+    }
+
     /// Takes a conference out if nothing waits for it; `false` if something does.
     pub(crate) fn retire(&self, id: ConferenceId, calls: &[CallId], queue: &mpsc::Receiver<Item>) -> bool {
         let mut mailboxes = self.lock();
@@ -181,6 +190,7 @@ impl Registry {
             return false;
         }
         mailboxes.queues.remove(&id);
+        mailboxes.unreadable.remove(&id);
         for call in calls {
             mailboxes.calls.remove(call);
         }

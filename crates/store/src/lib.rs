@@ -49,7 +49,8 @@ pub trait Store: Send + Sync + 'static {
     /// At start, `after` is [`NoticeId::NONE`]. Ids grow in the order of commits and are never used again.
     async fn pending(&self, after: NoticeId, limit: usize) -> Result<Vec<PendingNotice>, StoreError>;
 
-    /// Notes what became of notices; those that are unknown or settled already are passed over.
+    /// Notes what became of notices; those that are unknown or settled already are passed over. May take a few
+    /// milliseconds longer than its disk needs, so that it shares an fsync with turns.
     async fn settle(&self, at: Timestamp, settled: Vec<(NoticeId, Settled)>) -> Result<(), StoreError>;
 
     /// What was given up, newest first, of one application or of all; those older than [`DEAD_LETTERS_KEPT_FOR`] are

@@ -47,6 +47,7 @@ impl Sqlite {
             Access::Command => None,
         };
         let path = directory.join("convoke.db");
+        reserve(&path)?;
         let mut connection = schema::connect(&path)?;
         schema::migrate(&mut connection, &path)?;
         outbox::forget_dead(&connection, wall_clock())?;
@@ -88,6 +89,16 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
     }
 }
 
+/// Keys lie in it: only its owner may read it. SQLite gives its side files the same rights.
+fn reserve(path: &Path) -> Result<(), StoreError> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let opened = options.open(path);
+    opened.map(drop).map_err(|error| StoreError::Failed(format!("{}: {error}", path.display())))
+}
+
 fn wall_clock() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
@@ -124,7 +135,7 @@ impl Store for Sqlite {
     }
 
     async fn settle(&self, at: Timestamp, settled: Vec<(NoticeId, Settled)>) -> Result<(), StoreError> {
-        self.write(move |db| outbox::settle(db, at, &settled)).await
+        self.writer.run_patiently(move |db| outbox::settle(db, at, &settled)).await
     }
 
     async fn dead_letters(&self, app: Option<AppId>, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {

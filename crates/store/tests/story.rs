@@ -388,6 +388,12 @@ async fn a_directory_that_contradicts_itself_is_refused_whole_and_in_words() {
 async fn only_one_server_but_any_command_may_use_a_directory_and_each_sees_the_others_changes() {
     let directory = tempfile::tempdir().unwrap();
     let server = open(directory.path());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(directory.path().join("convoke.db")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "nobody else reads the keys");
+    }
     let second = Sqlite::open(directory.path(), Access::Serve).unwrap_err();
     assert_eq!(second, StoreError::InUse { path: directory.path().to_owned() });
 

@@ -26,6 +26,9 @@ async fn nothing_is_done_before_it_is_written_down() {
     assert_eq!(world.place(1).await, Err(CommandError::Unavailable));
     assert!(world.effects.try_recv().is_err(), "no effect without its event");
     assert_eq!(world.read(1, |_| ()).await, Err(CommandError::NoSuchCall));
+    while world.engine.live() > 0 {
+        tokio::task::yield_now().await;
+    }
     assert!(world.store.live_conferences().await.unwrap().is_empty());
     assert!(!newest.has_changed().unwrap());
 
@@ -85,6 +88,9 @@ async fn a_deadline_fires_when_the_clock_reaches_it() {
     assert!(matches!(world.action(1).await, LegAction::Dial(_)));
     world.hand.turn(Duration::from_secs(59));
     assert!(world.read(1, |_| ()).await.is_ok());
+    // A refused command does not cost the deadline.
+    world.store.is(Mood::RefusesAfter(0));
+    assert_eq!(world.hang_up(1).await, Err(CommandError::Unavailable));
     world.hand.turn(Duration::from_secs(1));
     assert!(matches!(world.action(1).await, LegAction::HangUp { cause: Cause::NoAnswer, .. }));
     world.news(1, LegNews::HungUp(Cause::NoAnswer)).await;
@@ -268,4 +274,23 @@ async fn many_conferences_are_taken_up_at_once() {
     assert_eq!(world.engine.live(), 100);
     let (engine, ..) = world.obliging();
     assert!(engine.drain(Duration::from_secs(20)).await);
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_read_is_left_alone_and_nobody_waits_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let world = World::open(directory.path()).await;
+        world.place(1).await.unwrap();
+        world.place(2).await.unwrap();
+        world.engine.stop().await;
+    }
+    let store = Moody::new(Arc::new(Sqlite::open(directory.path(), Access::Serve).unwrap()));
+    *store.unreadable.lock().unwrap() = Some(conference(1));
+    let world = World::on(store).await;
+    assert_eq!(world.read(1, |_| ()).await, Err(CommandError::Unavailable));
+    world.news(1, connected()).await;
+    let (engine, store, _hand) = world.obliging();
+    assert!(engine.drain(Duration::from_secs(10)).await, "the other one ends");
+    assert_eq!(store.live_conferences().await.unwrap(), [conference(1)]);
 }

@@ -14,6 +14,7 @@ pub(crate) struct Moody {
     inner: Arc<dyn Store>,
     mood: Mutex<Mood>,
     pub(crate) refusals: watch::Sender<usize>,
+    pub(crate) unreadable: Mutex<Option<ConferenceId>>,
     pub(crate) taken: Mutex<Vec<(ConferenceId, Event)>>,
 }
 
@@ -29,7 +30,7 @@ pub(crate) enum Mood {
 impl Moody {
     pub(crate) fn new(inner: Arc<dyn Store>) -> Arc<Self> {
         let (mood, refusals) = (Mutex::new(Mood::Takes), watch::Sender::new(0));
-        Arc::new(Self { inner, mood, refusals, taken: Mutex::default() })
+        Arc::new(Self { inner, mood, refusals, unreadable: Mutex::default(), taken: Mutex::default() })
     }
 
     pub(crate) fn is(&self, mood: Mood) {
@@ -67,6 +68,9 @@ impl Store for Moody {
     }
 
     async fn load(&self, conference: ConferenceId) -> Result<Option<Loaded>, StoreError> {
+        if *self.unreadable.lock().unwrap() == Some(conference) {
+            return Err(StoreError::Unreadable { conference, why: "event 0".to_owned() });
+        }
         self.inner.load(conference).await
     }
 

@@ -1,12 +1,14 @@
 //! The threads that touch the database: one that writes, in groups, and a few that read.
 //!
 //! A group is what queued up while the last one was being written: the writer never waits for company. Each member has a
-//! savepoint of its own, so that one that is refused does not sink the others, and all of them share one fsync.
+//! savepoint of its own, so that one that is refused does not sink the others, and all of them share one fsync. Patient
+//! work, which nobody acts on, waits a little for a group that must be written anyway.
 
 use std::fmt;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -19,8 +21,18 @@ const QUEUE_MAX: usize = 4096;
 /// So that the first of a group does not wait too long for the last.
 const GROUP_MAX: usize = 256;
 
+/// How long patient work waits: a few groups long, and nothing to a process that may die at any moment anyway.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Haste {
+    Urgent,
+    Patient,
+}
+
 /// One piece of work, and whoever waits for it.
 trait Job: Send {
+    fn haste(&self) -> Haste;
     /// Does it. `false`: what it has written must be undone.
     fn run(&mut self, db: &Connection) -> bool;
     /// Answers, once it is known whether the group is on disk.
@@ -28,6 +40,7 @@ trait Job: Send {
 }
 
 struct Waiting<W, T> {
+    haste: Haste,
     work: Option<W>,
     result: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -38,6 +51,10 @@ where
     W: FnOnce(&Connection) -> Result<T, StoreError> + Send,
     T: Send,
 {
+    fn haste(&self) -> Haste {
+        self.haste
+    }
+
     fn run(&mut self, db: &Connection) -> bool {
         let result = match self.work.take() {
             Some(work) => work(db),
@@ -62,10 +79,11 @@ where
 /// Hands work to a thread and waits for its answer.
 async fn ask<T: Send + 'static>(
     queue: Option<&SyncSender<Box<dyn Job>>>,
+    haste: Haste,
     work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let (reply, answer) = oneshot::channel();
-    let job = Box::new(Waiting { work: Some(work), result: None, reply });
+    let job = Box::new(Waiting { haste, work: Some(work), result: None, reply });
     match queue.ok_or(StoreError::Closed)?.try_send(job) {
         Ok(()) => answer.await.unwrap_or(Err(StoreError::Closed)),
         Err(TrySendError::Full(_)) => Err(StoreError::Overloaded),
@@ -89,7 +107,15 @@ impl Writer {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        ask(self.queue.as_ref(), work).await
+        ask(self.queue.as_ref(), Haste::Urgent, work).await
+    }
+
+    /// The same for what may wait a little, because it is done again if it is lost.
+    pub(super) async fn run_patiently<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        ask(self.queue.as_ref(), Haste::Patient, work).await
     }
 }
 
@@ -105,8 +131,7 @@ impl Drop for Writer {
 
 fn write(db: &Connection, jobs: &Receiver<Box<dyn Job>>) {
     while let Ok(first) = jobs.recv() {
-        let mut group = vec![first];
-        group.extend(jobs.try_iter().take(GROUP_MAX - 1));
+        let mut group = gather(first, jobs);
         let written = write_group(db, &mut group);
         if let Err(error) = &written {
             tracing::error!(%error, members = group.len(), "a group was not written");
@@ -115,6 +140,19 @@ fn write(db: &Connection, jobs: &Receiver<Box<dyn Job>>) {
             job.answer(written.clone());
         }
     }
+}
+
+fn gather(first: Box<dyn Job>, jobs: &Receiver<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+    let until = Instant::now() + PATIENCE;
+    let mut group = vec![first];
+    while group.len() < GROUP_MAX && group.iter().all(|job| job.haste() == Haste::Patient) {
+        match jobs.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(job) => group.push(job),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    group.extend(jobs.try_iter().take(GROUP_MAX - group.len()));
+    group
 }
 
 fn write_group(db: &Connection, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
@@ -165,7 +203,7 @@ impl Readers {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        ask(self.queue.as_ref(), work).await
+        ask(self.queue.as_ref(), Haste::Urgent, work).await
     }
 }
 
