@@ -433,7 +433,12 @@ impl Desk {
         }
     }
 
+    /// RFC 3261 §15: whoever answered may not hang up before the ACK. The call is kept until then, so that a station
+    /// that shuts down does not leave the caller behind.
     fn hang_up(&mut self, now: Instant, key: CallKey) {
+        if self.calls.get_mut(&key).is_some_and(Call::parts_later) {
+            return;
+        }
         let order = Order::HangUp { leg: LegKey(key.0), cause: HangUpCause::default() };
         self.agent.handle(now, Input::Order(order));
     }

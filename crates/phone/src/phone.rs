@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use media::Source;
@@ -389,6 +389,8 @@ pub struct PhoneConfig {
 pub struct Phone {
     bank: PhoneBank,
     line: String,
+    /// Taken by whoever subscribes first.
+    since_start: Arc<StdMutex<Option<Events>>>,
 }
 
 impl Phone {
@@ -396,8 +398,9 @@ impl Phone {
     pub async fn start(config: PhoneConfig) -> Result<Self, StartError> {
         let bank = PhoneBank::start(config.bank).await?;
         let line = config.line.name.clone();
+        let since_start = Arc::new(StdMutex::new(Some(bank.subscribe())));
         match bank.set(vec![config.line]).await.pop() {
-            None => Ok(Self { bank, line }),
+            None => Ok(Self { bank, line, since_start }),
             Some(failed) => {
                 bank.shut_down(Duration::ZERO).await;
                 Err(failed.why)
@@ -415,9 +418,10 @@ impl Phone {
         &self.bank
     }
 
-    /// The events from here on.
+    /// The events: all since the start for the first who asks, those from here on for others.
     pub fn subscribe(&self) -> Events {
-        self.bank.subscribe()
+        let since_start = self.since_start.lock().unwrap_or_else(PoisonError::into_inner).take();
+        since_start.unwrap_or_else(|| self.bank.subscribe())
     }
 }
 

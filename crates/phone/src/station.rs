@@ -132,11 +132,15 @@ struct Shift {
 
 struct Shutting {
     until: Instant,
+    /// Since when there is nobody left; lost farewells are repeated for a while.
+    empty_since: Option<Instant>,
     done: Vec<oneshot::Sender<()>>,
 }
 
 /// Datagrams taken in one turn, before other things get theirs.
 const DATAGRAMS_PER_TURN: usize = 64;
+/// A BYE that is lost is sent again after 500 ms (RFC 3261 §17.1.2.2).
+const LINGER: Duration = Duration::from_millis(700);
 /// Nothing to wait for is looked at again after this.
 const IDLE: Duration = Duration::from_mins(1);
 
@@ -212,7 +216,8 @@ impl Shift {
             Request::Order { order, source } => self.desk.order(now, order, source),
             Request::ShutDown { within, done } => {
                 self.desk.close(now);
-                let shutting = self.shutting.get_or_insert(Shutting { until: now + within, done: Vec::new() });
+                let shutting =
+                    self.shutting.get_or_insert(Shutting { until: now + within, empty_since: None, done: Vec::new() });
                 shutting.done.push(done);
             }
         }
@@ -272,7 +277,15 @@ impl Shift {
         [wanted, end].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + IDLE)
     }
 
-    fn is_over(&self) -> bool {
-        self.shutting.as_ref().is_some_and(|shutting| self.desk.is_empty() || Instant::now() >= shutting.until)
+    fn is_over(&mut self) -> bool {
+        let Some(shutting) = &mut self.shutting else { return false };
+        let now = Instant::now();
+        if self.desk.is_empty() {
+            // Nothing is lost on loopback.
+            let linger = if self.wire.local.ip().is_loopback() { Duration::ZERO } else { LINGER };
+            let end = *shutting.empty_since.get_or_insert(now) + linger;
+            shutting.until = shutting.until.min(end);
+        }
+        now >= shutting.until
     }
 }

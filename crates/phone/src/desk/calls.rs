@@ -56,6 +56,10 @@ pub(super) enum Stage {
     },
     /// We have called.
     Dialing,
+    /// We have answered, and wait for the ACK; to hang up as soon as it comes, if so wished.
+    Accepted {
+        parts: bool,
+    },
     Up,
 }
 
@@ -94,6 +98,17 @@ impl Call {
             ending: None,
             plan: VecDeque::new(),
             seed,
+        }
+    }
+
+    /// Whether it cannot be hung up before its ACK comes; it is then hung up by itself.
+    pub(super) fn parts_later(&mut self) -> bool {
+        match &mut self.stage {
+            Stage::Accepted { parts } => {
+                *parts = true;
+                true
+            }
+            Stage::Ringing { .. } | Stage::Dialing | Stage::Up => false,
         }
     }
 }
@@ -175,7 +190,7 @@ impl Desk {
                 }
             },
         };
-        call.stage = Stage::Up;
+        call.stage = Stage::Accepted { parts: false };
         self.agent.handle(now, Input::Order(Order::Accept { leg: LegKey(key.0), sdp }));
         self.is_up(now, key);
         self.begin_sound(key);
@@ -309,10 +324,16 @@ impl Desk {
 
     pub(super) fn was_confirmed(&mut self, now: Instant, key: CallKey, sdp: Option<&[u8]>) {
         count(&self.counting.confirmed);
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        let parts = matches!(call.stage, Stage::Accepted { parts: true });
+        call.stage = Stage::Up;
         if let Some(sdp) = sdp
             && self.take_answer(now, key, sdp)
         {
             self.begin_sound(key);
+        }
+        if parts {
+            self.hang_up(now, key);
         }
     }
 
@@ -348,7 +369,9 @@ impl Desk {
     /// Holds or resumes. A change to what is already so is none.
     pub(super) fn offer_change(&mut self, now: Instant, key: CallKey, hold: bool) {
         let Some(call) = self.calls.get_mut(&key) else { return };
-        if !matches!(call.stage, Stage::Up) || call.is_held.by_us == hold && call.asked.is_none() {
+        if !matches!(call.stage, Stage::Accepted { .. } | Stage::Up)
+            || call.is_held.by_us == hold && call.asked.is_none()
+        {
             return;
         }
         let Some(negotiation) = &mut call.negotiation else { return };
