@@ -117,6 +117,27 @@ fn md5_is_answered_where_nothing_else_is_known() {
 }
 
 #[test]
+fn a_phone_that_gives_up_on_an_unknown_algorithm_is_asked_for_md5_alone() {
+    let mut world = world(11);
+    let from = "10.9.9.9:5060".parse().expect("an address");
+    let register = |number: u32, more: &str| {
+        format!(
+            "REGISTER sip:contoso.example SIP/2.0\r\nVia: SIP/2.0/UDP 10.9.9.9;branch=z9hG4bK{number}\r\n\
+             From: <sip:desk@contoso.example>;tag=1\r\nTo: <sip:desk@contoso.example>\r\nCall-ID: old\r\n\
+             CSeq: {number} REGISTER\r\nMax-Forwards: 70\r\n{more}Content-Length: 0\r\n\r\n"
+        )
+    };
+    let mut algorithms = |request: String| {
+        world.inject(0, from, request.as_bytes());
+        let (_, answer) = world.nodes[0].sent.last().expect("an answer");
+        (answer.contains("algorithm=SHA-256"), answer.contains("algorithm=MD5"))
+    };
+    assert_eq!(algorithms(register(1, "")), (true, true));
+    assert_eq!(algorithms(register(2, "")), (false, true));
+    assert_eq!(algorithms(register(3, "User-Agent: baresip v1.0.0\r\n").replace("old", "new")), (false, true));
+}
+
+#[test]
 fn a_wrong_password_an_unknown_and_an_ambiguous_user_fail_alike() {
     for (username, password) in [("desk", "guess"), ("nobody", "only-for-tests"), ("twin", "only-for-tests")] {
         let mut world = world(3);
