@@ -262,8 +262,12 @@ impl Driver {
     async fn time_passed(&mut self) {
         self.signal(Signal::Time).await;
         let now = self.shared.clock.now();
-        let deadline = self.mailbox.conference().and_then(Conference::deadline);
-        if deadline.is_some_and(|deadline| deadline <= now) {
+        // Not in memory after two falls: it will be loaded with the same deadline.
+        let stands = self
+            .mailbox
+            .conference()
+            .is_none_or(|conference| conference.deadline().is_some_and(|deadline| deadline <= now));
+        if stands {
             tracing::debug!(conference = %self.id, "a deadline has passed and stands");
             self.not_before = now + STUCK_FOR;
         }

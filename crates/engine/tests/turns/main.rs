@@ -234,6 +234,23 @@ async fn a_fall_costs_a_command_its_answer_and_a_signal_at_most_itself() {
 }
 
 #[tokio::test]
+async fn a_fault_at_a_deadline_is_tried_again_later_and_does_not_spin() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::open(directory.path()).await;
+    world.place(1).await.unwrap();
+    assert!(matches!(world.action(1).await, LegAction::Dial(_)));
+    world.falls.store(2, Ordering::SeqCst);
+    world.hand.turn(Duration::from_mins(1));
+    while world.falls.load(Ordering::SeqCst) > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(world.read(1, |_| ()).await.is_ok());
+    assert!(world.effects.try_recv().is_err(), "not before a second has passed");
+    world.hand.turn(Duration::from_secs(1));
+    assert!(matches!(world.action(1).await, LegAction::HangUp { cause: Cause::NoAnswer, .. }));
+}
+
+#[tokio::test]
 async fn a_draining_engine_takes_nothing_new_and_ends_when_the_last_has_gone() {
     let directory = tempfile::tempdir().unwrap();
     let mut world = World::open(directory.path()).await;
