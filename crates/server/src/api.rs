@@ -103,6 +103,8 @@ fn graph() -> Router<Service> {
         .route("/communications/calls/{call}/keepalive", post(calls::keep_alive))
         .route("/communications/calls/{call}/participants", get(calls::participants))
         .route("/communications/calls/{call}/participants/invite", post(calls::invite))
+        .route("/communications/calls/{call}/participants/muteall", post(not_built))
+        .route("/communications/calls/{call}/participants/configuremixer", post(not_built))
         .route(
             "/communications/calls/{call}/participants/{participant}",
             get(calls::participant).delete(calls::remove_participant),
@@ -162,14 +164,13 @@ async fn known_action(
     axum::extract::Path(names): axum::extract::Path<Vec<(String, String)>>,
     _: exchange::Ask,
 ) -> ApiError {
-    const DOCUMENTED: [&str; 19] = [
+    const DOCUMENTED: [&str; 17] = [
         "answer",
         "reject",
         "redirect",
         "transfer",
         "mute",
         "unmute",
-        "muteall",
         "startholdmusic",
         "stopholdmusic",
         "playprompt",
@@ -181,7 +182,6 @@ async fn known_action(
         "updaterecordingstatus",
         "changescreensharingrole",
         "addlargegalleryview",
-        "configuremixer",
     ];
     const SDK_ONLY: [&str; 5] =
         ["startrecording", "stoprecording", "starttranscription", "stoptranscription", "reportsyntheticmedia"];

@@ -203,6 +203,20 @@ impl fmt::Debug for Key {
 }
 
 #[cfg(test)]
+impl Keys {
+    /// One key of each purpose, without a store.
+    pub(super) fn for_tests() -> Self {
+        let ring = |purpose| {
+            let private = generate(purpose).unwrap().into_bytes();
+            let kid = super::fresh_id().to_string();
+            let row = SigningKey { kid, purpose, private, created: Timestamp(0), retire_at: None };
+            ArcSwap::from_pointee(Ring(vec![Arc::new(Key::read(&row).unwrap())]))
+        };
+        Self { access: ring(Purpose::Access), notification: ring(Purpose::Notification) }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -60,3 +60,32 @@ impl NotificationSigner {
         token
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::auth::jwt::Unverified;
+
+    #[test]
+    fn a_bot_finds_what_it_checks() {
+        // Contract 2.6.
+        let now = Timestamp(1_800_000_000_000);
+        let keys = Arc::new(Keys::for_tests());
+        let signer = NotificationSigner::new(Arc::clone(&keys), "https://api.botframework.com".to_owned());
+        let (app, tenant) = (AppId(Uuid::nil()), TenantId(Uuid::max()));
+        let token = signer.token(app, tenant, now);
+        let unverified = Unverified::parse(&token).unwrap();
+        let key = keys.find(Purpose::Notification, &unverified.kid).unwrap();
+        let claims = unverified.verify(&key).unwrap();
+        assert_eq!(claims["aud"], app.to_string());
+        assert_eq!(claims["iss"], "https://api.botframework.com");
+        assert_eq!(claims["tid"], tenant.to_string());
+        assert_eq!(claims["exp"].as_i64().unwrap() - claims["nbf"].as_i64().unwrap(), 65 * 60);
+
+        assert_eq!(signer.token(app, tenant, now + Duration::from_mins(4)), token);
+        assert_ne!(signer.token(app, tenant, now + Duration::from_mins(6)), token);
+        assert_ne!(signer.token(AppId(Uuid::max()), tenant, now), token);
+    }
+}

@@ -159,3 +159,84 @@ impl Tokens {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::auth::jwt;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn claims() -> Value {
+        let tenant = TenantId(Uuid::nil());
+        json!({"aud": AUDIENCES[0], "iss": issuer(tenant), "tid": tenant.to_string(), "appid": Uuid::nil().to_string(),
+            "roles": ["Calls.InitiateGroupCalls.All"], "nbf": NOW.0 / 1000, "exp": NOW.0 / 1000 + 3599})
+    }
+
+    #[test]
+    fn every_claim_is_checked() {
+        // Contract 2.3.
+        let keys = Arc::new(Keys::for_tests());
+        let tokens = Tokens::new(Arc::clone(&keys), Some("https://graph.example.net".to_owned()));
+        let signed = |claims: &Value| format!("Bearer {}", jwt::sign(&keys.signing(Purpose::Access, NOW), claims));
+        let check = |claims: &Value, now: Timestamp| tokens.check(Some(signed(claims).as_bytes()), now);
+        let with = |name: &str, value: Value| {
+            let mut claims = claims();
+            claims[name] = value;
+            claims
+        };
+        let good = check(&claims(), NOW).unwrap();
+        assert!(good.may(&[Permission::InitiateGroupCall]).is_ok());
+        assert_eq!(good.may(&[Permission::Initiate]), Err(Denial::NoPermission));
+        for audience in [AUDIENCES[1], "https://graph.microsoft.com/", "https://graph.example.net"] {
+            assert!(check(&with("aud", json!(audience)), NOW).is_ok(), "{audience}");
+        }
+        let table = [
+            (with("aud", json!("https://elsewhere.example")), Denial::Audience),
+            (with("iss", json!("https://sts.windows.net/")), Denial::Issuer),
+            (with("tid", json!(Uuid::max().to_string())), Denial::Issuer),
+            (with("tid", Value::Null), Denial::Issuer),
+            (with("appid", Value::Null), Denial::Unreadable),
+            (with("exp", Value::Null), Denial::Expired),
+        ];
+        for (claims, denial) in table {
+            assert_eq!(check(&claims, NOW).unwrap_err(), denial, "{claims}");
+        }
+        // Five minutes of skew, also for a token that was seen before.
+        let minutes = |count: u64| Duration::from_mins(count);
+        assert_eq!(check(&claims(), NOW - minutes(6)).unwrap_err(), Denial::NotYet);
+        assert!(check(&claims(), NOW - minutes(4)).is_ok());
+        assert!(check(&claims(), NOW + minutes(64)).is_ok());
+        assert_eq!(check(&claims(), NOW + minutes(66)).unwrap_err(), Denial::Expired);
+        // A notification token is no access token: its key is another.
+        let notification = jwt::sign(&keys.signing(Purpose::Notification, NOW), &claims());
+        let header = format!("Bearer {notification}");
+        assert_eq!(tokens.check(Some(header.as_bytes()), NOW).unwrap_err(), Denial::Signature);
+    }
+
+    #[test]
+    fn a_token_that_stands_for_a_user_may_nothing() {
+        // INV-2, OQ-18
+        let keys = Arc::new(Keys::for_tests());
+        let tokens = Tokens::new(Arc::clone(&keys), None);
+        let mut claims = claims();
+        claims["scp"] = json!("User.Read");
+        let header = format!("bearer {}", jwt::sign(&keys.signing(Purpose::Access, NOW), &claims));
+        let caller = tokens.check(Some(header.as_bytes()), NOW).unwrap();
+        assert_eq!(caller.may(&[Permission::InitiateGroupCall]), Err(Denial::NoPermission));
+        assert_eq!(caller.is_application(), Err(Denial::NoPermission));
+    }
+
+    #[test]
+    fn no_token_is_told_from_a_bad_one() {
+        let tokens = Tokens::new(Arc::new(Keys::for_tests()), None);
+        for none in [None, Some(""), Some("Bearer"), Some("Bearer  "), Some("Basic eA==")] {
+            assert_eq!(tokens.check(none.map(str::as_bytes), NOW).unwrap_err(), Denial::NoToken, "{none:?}");
+        }
+        assert_eq!(tokens.check(Some(b"Bearer x.y.z"), NOW).unwrap_err(), Denial::Unreadable);
+        assert_eq!(tokens.check(Some(b"Bearer \xff"), NOW).unwrap_err(), Denial::Unreadable);
+    }
+}
