@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use sip::agent::{Branch, Credentials, FailedBecause, Order, Report};
+use sip::agent::{Branch, Credentials, EndReason, FailedBecause, Order, Report};
 
 use crate::world::{LEG, World, dial, seconds};
 
@@ -183,5 +183,35 @@ fn an_answer_without_a_description_is_acknowledged_and_ended() {
     let ended = world.wait_ended(0);
     assert!(matches!(ended, Report::Failed { status: 488, .. }), "{ended:?}");
     assert_eq!((world.count_sent(0, "ACK"), world.count_sent(0, "BYE")), (1, 1));
+    world.settle();
+}
+
+#[test]
+fn rfc4028_the_caller_refreshes_when_the_callee_wants_it_to() {
+    let mut world = World::pair(8);
+    call(&mut world);
+    let invite = last(&world, "INVITE");
+    let timer = "Session-Expires: 90;refresher=uac\r\n";
+    answer(&mut world, &invite, "200 OK", &format!("Require: timer\r\n{timer}{SDP}"), "v=0\r\n");
+    world.wait(0, |report| matches!(report, Report::Answered { .. }).then_some(()));
+    world.order(0, Order::Confirm { leg: LEG });
+    for _ in 0..5 {
+        world.run_for(seconds(45));
+        // The peer does not say that it knows UPDATE, so it is a re-INVITE that changes nothing.
+        let refresh = last(&world, "INVITE");
+        assert!(refresh.contains("Session-Expires: 90;refresher=uac") && refresh.contains("m=audio 4000"), "{refresh}");
+        answer(&mut world, &refresh, "200 OK", &format!("{timer}{SDP}"), "v=0\r\n");
+        assert!(world.take(0).is_empty());
+    }
+    // A refresh that fails is tried again, until the session is over.
+    world.run_for(seconds(45));
+    let refresh = last(&world, "INVITE");
+    answer(&mut world, &refresh, "500 Server Internal Error", "", "");
+    world.run_for(seconds(6));
+    assert_ne!(header(&last(&world, "INVITE"), "CSeq"), header(&refresh, "CSeq"));
+    let refresh = last(&world, "INVITE");
+    answer(&mut world, &refresh, "500 Server Internal Error", "", "");
+    let ended = world.wait_ended(0);
+    assert!(matches!(ended, Report::Ended { reason: EndReason::SessionExpired | EndReason::Lost, .. }), "{ended:?}");
     world.settle();
 }

@@ -216,3 +216,27 @@ fn tones_by_info_are_reported() {
     world.hang_up(0, leg);
     world.settle();
 }
+
+#[test]
+fn rfc3311_an_offer_by_update_is_answered_within_its_200() {
+    let mut world = World::pair(12);
+    let (leg, to) = raw_call(&mut world, "");
+    let update = raw("UPDATE", 2, &to, "", "v=0\r\nchanged");
+    world.inject(0, "10.9.9.9:5060".parse().expect("an address"), update.as_bytes());
+    world.wait(0, |report| matches!(report, Report::Offered { sdp, .. } if sdp == b"v=0\r\nchanged").then_some(()));
+    // One offer at a time: the peer's next one comes too early, ours waits.
+    let again = raw("UPDATE", 3, &to, "", "v=0\r\nagain");
+    world.inject(0, "10.9.9.9:5060".parse().expect("an address"), again.as_bytes());
+    assert!(world.find_sent(0, "SIP/2.0 500").contains("Retry-After"));
+    world.order(0, Order::Reinvite { leg, offer: HOLD.to_vec() });
+    assert_eq!(world.count_sent(0, "INVITE"), 0);
+    world.order(0, Order::AnswerOffer { leg, sdp: HELD.to_vec() });
+    assert!(world.nodes[0].sent.iter().any(|(_, text)| text.contains("CSeq: 2 UPDATE") && text.contains("a=recvonly")));
+    assert_eq!(world.count_sent(0, "INVITE"), 1);
+    // Meanwhile the peer's offer meets ours.
+    let glare = raw("UPDATE", 4, &to, "", "v=0\r\nagain");
+    world.inject(0, "10.9.9.9:5060".parse().expect("an address"), glare.as_bytes());
+    assert_eq!(world.count_sent(0, "SIP/2.0 491"), 1);
+    world.hang_up(0, leg);
+    world.settle();
+}

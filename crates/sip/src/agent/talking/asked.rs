@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Theirs, TimerAsked, Unacknowledged, asked_timer, with_session};
 use crate::agent::calling::sdp_of;
 use crate::agent::servers::{ALLOW, ServerKey};
-use crate::agent::vocabulary::{EndReason, HangUpCause, LegKey, Report, Tone};
+use crate::agent::vocabulary::{EndReason, HangUpCause, Hint, LegKey, Report, Tone};
 use crate::agent::{Agent, Leg};
 use crate::dialog::DialogId;
 use crate::invite::reinvite::{ANSWER_WITHIN, Admission, MIN_SE};
@@ -16,6 +16,7 @@ impl Agent {
     pub(in crate::agent) fn receive_within(&mut self, key: ServerKey) {
         let Some(transaction) = self.servers.get(&key) else { return };
         let request = transaction.request.clone();
+        let source = transaction.source;
         let leg = dialog_id(&request).and_then(|id| self.dialogs.get(&id).copied());
         let (Some(leg), Ok(cseq)) = (leg, request.headers.cseq()) else {
             self.reply(key, 481);
@@ -32,6 +33,11 @@ impl Agent {
         if !dialog.admit(cseq.number) {
             self.reply(key, 500);
             return;
+        }
+        if dialog.heard_from.is_some() {
+            // The peer's Contact leads nowhere, and its NAT may have moved it.
+            let hint = Hint { flow: Some(source.flow), transport: source.transport, destination: source.address };
+            dialog.heard_from = Some(hint);
         }
         let is_early = matches!(self.legs.get(&leg), Some(Leg::Called(_)));
         match request.method {
