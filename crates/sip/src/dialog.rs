@@ -89,8 +89,12 @@ impl Dialog {
         let headers = &request.headers;
         let (remote, cseq) = (headers.from()?, headers.cseq()?);
         let local = headers.to()?.with_tag(local_tag);
-        let contact = headers.contacts()?.into_iter().next();
-        let contact = contact.ok_or(HeaderError::Missing(HeaderName::Contact))?;
+        let contact = match headers.contacts()?.into_iter().next() {
+            Some(contact) => contact,
+            // A peer of before RFC 3261, known by its missing tag, is reached at its From.
+            None if remote.tag().is_none() => NameAddr::new(remote.uri.clone()),
+            None => return Err(HeaderError::Missing(HeaderName::Contact)),
+        };
         Ok(Self {
             id: DialogId {
                 call_id: headers.call_id()?.to_owned(),

@@ -3,6 +3,7 @@
 //! The messages are written after the descriptions in the RFC: each has exactly the deviation that its section is about.
 //! The comments say which; where the RFC leaves a choice, they say what we chose.
 
+mod agent;
 mod application;
 mod invalid;
 mod properties;
