@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
+use sip::agent::{AgentConfig, Lookup, RegistrarConfig, Users};
 use sip::digest::{Algorithm, Credentials, DigestServer, UserSecrets, Verdict as Checked, ha1};
 use sip::message::{HeaderName, Message, Method, Request, Response, parse_datagram};
 
@@ -21,6 +23,40 @@ pub(crate) struct Challenge {
 impl fmt::Debug for Challenge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Challenge({})", self.username)
+    }
+}
+
+/// Who may register with a trunk's line: the same one.
+#[derive(Clone)]
+pub(crate) struct OnlyUser {
+    username: String,
+    password: String,
+}
+
+impl OnlyUser {
+    pub(crate) fn new(username: String, password: String) -> Self {
+        Self { username, password }
+    }
+
+    /// Makes an agent a registrar for this user.
+    pub(crate) fn admit_to(self, config: &mut AgentConfig) {
+        config.registrar = Some(RegistrarConfig { realm: REALM.to_owned(), ..RegistrarConfig::default() });
+        config.users = Arc::new(self);
+    }
+}
+
+impl fmt::Debug for OnlyUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OnlyUser({})", self.username)
+    }
+}
+
+impl Users for OnlyUser {
+    fn ha1(&self, username: &str, _domain: &str, algorithm: Algorithm) -> Lookup {
+        if username != self.username {
+            return Lookup::Unknown;
+        }
+        Lookup::Ha1 { ha1: ha1(algorithm, username, REALM, &self.password), aor: username.to_owned() }
     }
 }
 

@@ -18,6 +18,7 @@ use sip::agent::{
 use sip::message::{Host, Uri};
 
 use self::calls::{Call, Plan, Stage};
+use crate::challenge::OnlyUser;
 use crate::event::{CallKey, EndCause, Happening};
 use crate::load::{Counting, count};
 use crate::phone::{Account, Line, PhoneOrder, Place, Teller, Transport};
@@ -33,6 +34,8 @@ pub(crate) struct DeskConfig {
     pub(crate) trace: bool,
     /// In a bank without sound: the socket to which all callers send theirs.
     pub(crate) deaf: Option<UdpSocket>,
+    /// Who may register here: the server, with a trunk's line that knows it by a password.
+    pub(crate) registrar: Option<OnlyUser>,
     pub(crate) node_secret: [u8; 32],
     pub(crate) seed: [u8; 32],
     pub(crate) teller: Teller,
@@ -101,6 +104,9 @@ impl Desk {
         "phone".clone_into(&mut agent.contact_user);
         agent.incoming_ring_for = RING_FOR;
         agent.trace = config.trace;
+        if let Some(user) = config.registrar {
+            user.admit_to(&mut agent);
+        }
         Self {
             agent: Agent::new(agent, Instant::now()),
             local: config.local,

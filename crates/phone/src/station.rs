@@ -8,7 +8,7 @@ use media::Source;
 use sip::agent::{Input, Output, Transport};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::challenge::{Challenge, Verdict};
+use crate::challenge::{Challenge, OnlyUser, Verdict};
 use crate::desk::{Desk, DeskConfig};
 use crate::load::Counting;
 use crate::phone::{BankConfig, Line, PhoneOrder, Place, ShutDown, StartError, Teller, random};
@@ -52,6 +52,7 @@ impl Station {
         let address = if local.ip().is_unspecified() { default_address(local) } else { local.ip() };
         let advertised = SocketAddr::new(address, local.port());
         let deaf = if config.bank.sound { None } else { Some(bind_rtp(local.ip()).map_err(refused)?) };
+        let registrar = config.challenge.clone().map(|(username, password)| OnlyUser::new(username, password));
         let challenge = match config.challenge {
             Some((username, password)) => Some(Challenge::new(username, &password, random()?)),
             None => None,
@@ -61,6 +62,7 @@ impl Station {
             user_agent: config.bank.user_agent.clone(),
             trace: config.bank.trace,
             deaf,
+            registrar,
             node_secret: random()?,
             seed: random()?,
             teller: config.teller,

@@ -275,6 +275,11 @@ async fn a_trunks_line_lets_in_who_knows_the_password() {
             Phone::start(PhoneConfig { bank: BankConfig::default(), line: line("caller", caller, Reply::Answer) });
         let phone = phone.await.unwrap();
         let mut events = phone.subscribe();
+        // A trunk may ask its customers to register, with the same password.
+        let registered = until(&mut events, "registration", |event| {
+            matches!(event.what, Happening::Registered { .. } | Happening::RegisterFailed { .. })
+        });
+        assert_eq!(matches!(registered.await.what, Happening::Registered { .. }), expected.is_none());
         phone.dial("+12065550100").await.unwrap();
         let outcome = until(&mut events, "outcome", |event| {
             matches!(event.what, Happening::Answered { .. } | Happening::Ended { .. })
