@@ -91,6 +91,11 @@ const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Starts everything. `config` has been checked.
 pub async fn start(config: &Config) -> Result<Server, BootError> {
+    start_listening_for(config, Vec::new()).await
+}
+
+/// The same, with test lines that tell how loud each of these frequencies (hertz) is in what they hear.
+pub async fn start_listening_for(config: &Config, tones: Vec<f32>) -> Result<Server, BootError> {
     raise_descriptors();
     let metrics = telemetry::metrics()?;
 
@@ -141,7 +146,12 @@ pub async fn start(config: &Config) -> Result<Server, BootError> {
 
     // Test lines, beside the server like any other phone.
     let sip = switch.addresses().clone();
-    let bank = phone::PhoneBank::start(phone::BankConfig::default()).await?;
+    let bank = phone::PhoneBank::start(phone::BankConfig {
+        tell_levels: !tones.is_empty(),
+        hear: tones,
+        ..phone::BankConfig::default()
+    })
+    .await?;
     let lines = sip.udp.first().map(|address| TestLines { bank: bank.clone(), registrar: on_this_machine(*address) });
     if let Some(lines) = &lines {
         lines.set(&pictures.directory.load()).await;

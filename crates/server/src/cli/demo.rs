@@ -1,6 +1,10 @@
 //! `convoke demo`: the whole server with phones, a bot's webhook and the examples, on loopback and in an empty directory.
 
+mod bot;
+mod examples;
 mod stage;
+mod timeline;
+mod webhook;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +15,7 @@ use super::{Ended, asked_to_stop};
 use crate::config::{Log, LogFormat};
 use crate::telemetry;
 use stage::Stage;
+use timeline::Timeline;
 
 /// Shows the server at work: phones ring, people talk, the bot is told
 ///
@@ -35,26 +40,38 @@ pub(super) struct Demo {
 impl Demo {
     pub(super) async fn run(self) -> Ended {
         telemetry::log(&Log { format: LogFormat::Text, level: self.log_level })?;
-        let mut stop = std::pin::pin!(asked_to_stop());
-        let mut stage = tokio::select! {
-            stage = Stage::set(self.data) => stage?,
-            () = &mut stop => return Ok(ExitCode::SUCCESS),
+        let timeline = Timeline::new();
+        timeline.title("convoke: starting the server, five phones, a carrier and a bot's webhook");
+        let stage = tokio::select! {
+            stage = Stage::set(self.data, timeline.clone()) => stage?,
+            () = asked_to_stop() => return Ok(ExitCode::SUCCESS),
         };
         stage.introduce();
+        let succeeded = tokio::select! {
+            succeeded = play(&stage, &timeline) => succeeded,
+            () = asked_to_stop() => false,
+        };
         if !self.once {
-            loop {
-                tokio::select! {
-                    () = &mut stop => break,
-                    received = stage.hook.next() => match received {
-                        Some(received) => received.lines().iter().for_each(|line| println!("{line}")),
-                        None => break,
-                    },
-                }
-            }
+            stage.invite_the_reader();
+            asked_to_stop().await;
         }
         tokio::select! {
-            () = stage.strike() => Ok(ExitCode::SUCCESS),
+            () = stage.strike() => Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
             () = asked_to_stop() => Ok(ExitCode::from(130)),
         }
     }
+}
+
+/// Plays the five examples; whether all did what they should.
+async fn play(stage: &Stage, timeline: &Timeline) -> bool {
+    let outcomes = examples::play_all(stage).await;
+    timeline.title("What was checked");
+    outcomes.iter().for_each(|outcome| outcome.print(timeline));
+    let failed = outcomes.iter().filter(|outcome| !outcome.succeeded()).count();
+    timeline.say("");
+    match failed {
+        0 => timeline.say("all five examples succeeded"),
+        count => timeline.say(&format!("{count} of {} examples failed", outcomes.len())),
+    }
+    failed == 0
 }

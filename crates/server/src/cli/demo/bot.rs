@@ -28,7 +28,8 @@ impl Bot {
             ("grant_type", "client_credentials"),
             ("scope", "https://graph.microsoft.com/.default"),
         ];
-        let body = form.map(|(name, value)| format!("{name}={}", value.replace(':', "%3A").replace('/', "%2F"))).join("&");
+        let body =
+            form.map(|(name, value)| format!("{name}={}", value.replace(':', "%3A").replace('/', "%2F"))).join("&");
         let answer = http
             .post(format!("{base}/{TENANT}/oauth2/v2.0/token"))
             .header("content-type", "application/x-www-form-urlencoded")
@@ -49,7 +50,9 @@ impl Bot {
     pub(super) async fn call(&self, whom: &[Value]) -> Result<String> {
         let targets: Vec<_> = whom
             .iter()
-            .map(|identity| json!({ "@odata.type": "#microsoft.graph.invitationParticipantInfo", "identity": identity }))
+            .map(
+                |identity| json!({ "@odata.type": "#microsoft.graph.invitationParticipantInfo", "identity": identity }),
+            )
             .collect();
         self.place(json!({ "targets": targets })).await
     }
@@ -104,7 +107,9 @@ impl Bot {
 
     pub(super) async fn remove(&self, call: &str, participant: &Value) -> Result<()> {
         let participant = participant.as_str().unwrap_or_default();
-        self.ask(Method::DELETE, &format!("/communications/calls/{call}/participants/{participant}"), None).await.map(drop)
+        self.ask(Method::DELETE, &format!("/communications/calls/{call}/participants/{participant}"), None)
+            .await
+            .map(drop)
     }
 
     pub(super) async fn hang_up(&self, call: &str) -> Result<()> {

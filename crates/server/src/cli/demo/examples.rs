@@ -76,7 +76,8 @@ impl Story<'_> {
 
     async fn several_participants(&mut self) -> Result<()> {
         let group = self.talk(&[DESK, ADA]).await?;
-        let (operation, at) = self.invite(&group, vec![invitee(user(BEN.id), json!({})), invitee(user(CLEO.id), json!({}))]).await?;
+        let (operation, at) =
+            self.invite(&group, vec![invitee(user(BEN.id), json!({})), invitee(user(CLEO.id), json!({}))]).await?;
         self.completed(&group, &operation, at).await?;
         self.roster(&group, &[DESK, ADA, BEN, CLEO]).await?;
         self.hear_each_other(&[DESK, ADA, BEN, CLEO]).await
@@ -115,7 +116,8 @@ impl Story<'_> {
         }
         self.hear_each_other(&[DORA, CLEO]).await?;
         let there = self.stage.bot.roster(&source).await?;
-        let moved = there.iter().find(|entry| person_of(entry).as_deref() == Some(CLEO.id)).context("cleo is not there")?;
+        let moved =
+            there.iter().find(|entry| person_of(entry).as_deref() == Some(CLEO.id)).context("cleo is not there")?;
         let rung = self.stage.rings(CLEO);
         let who = invitee(user(CLEO.id), json!({ "replacesCallId": source, "participantId": moved["id"] }));
         let (operation, at) = self.invite(&target, vec![who]).await?;

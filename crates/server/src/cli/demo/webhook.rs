@@ -1,19 +1,13 @@
-//! The demo's webhook: takes notifications over HTTPS, verifies their tokens, and lets stories wait for them.
+//! What the demo's webhook was told: printed as it comes, and kept for the stories to wait for.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::routing::post;
-use jsonwebtoken::jwk::JwkSet;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::bot::APP;
 use super::timeline::{Lane, Timeline};
+use crate::hook::{Hook, Received};
 
 /// One thing that was told.
 #[derive(Clone, Debug)]
@@ -27,22 +21,36 @@ pub(super) struct Told {
 #[derive(Clone, Debug)]
 pub(super) struct Webhook {
     told: Arc<watch::Sender<Vec<Told>>>,
-    keys: Arc<watch::Sender<Option<JwkSet>>>,
     timeline: Timeline,
 }
 
 impl Webhook {
     pub(super) fn new(timeline: Timeline) -> Self {
-        Self { told: Arc::new(watch::Sender::new(Vec::new())), keys: Arc::new(watch::Sender::new(None)), timeline }
+        Self { told: Arc::new(watch::Sender::new(Vec::new())), timeline }
     }
 
-    /// The keys that tokens are signed with, as the server publishes them.
-    pub(super) fn trust(&self, keys: JwkSet) {
-        self.keys.send_replace(Some(keys));
+    /// Takes down what the hook receives, until it stops.
+    pub(super) async fn follow(self, mut hook: Hook) {
+        while let Some(received) = hook.next().await {
+            self.take(&received);
+        }
     }
 
-    pub(super) fn router(&self) -> Router {
-        Router::new().route("/api/calls", post(receive)).with_state(self.clone())
+    /// Only what carries a genuine token counts.
+    fn take(&self, received: &Received) {
+        if let Some(Err(why)) = &received.token {
+            self.timeline.happened(Lane::Hook, &format!("refused: {why}"));
+            return;
+        }
+        for notification in received.body["value"].as_array().into_iter().flatten() {
+            let told = Told {
+                change: notification["changeType"].as_str().unwrap_or_default().to_owned(),
+                resource: notification["resourceUrl"].as_str().unwrap_or_default().to_owned(),
+                data: notification["resourceData"].clone(),
+            };
+            self.timeline.happened(Lane::Hook, &in_words(&told));
+            self.told.send_modify(|all| all.push(told));
+        }
     }
 
     /// How much was told so far.
@@ -67,45 +75,10 @@ impl Webhook {
         };
         tokio::time::timeout(PATIENCE, found).await.ok().flatten()
     }
-
-    /// A token is refused unless the key, the algorithm, the issuer, the audience and the times are right.
-    fn is_genuine(&self, headers: &HeaderMap) -> bool {
-        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let Some(token) = bearer.and_then(|value| value.strip_prefix("Bearer ")) else { return false };
-        let keys = self.keys.borrow();
-        let key = jsonwebtoken::decode_header(token)
-            .ok()
-            .and_then(|header| header.kid)
-            .and_then(|kid| keys.as_ref().and_then(|keys| keys.find(&kid)))
-            .and_then(|jwk| DecodingKey::from_jwk(jwk).ok());
-        let Some(key) = key else { return false };
-        let mut validation = Validation::new(Algorithm::RS256);
-        validation.set_audience(&[APP]);
-        validation.set_issuer(&["https://api.botframework.com"]);
-        jsonwebtoken::decode::<Value>(token, &key, &validation).is_ok()
-    }
 }
 
 /// Longer than anything the demo waits for.
 const PATIENCE: Duration = Duration::from_secs(15);
-
-async fn receive(State(hook): State<Webhook>, headers: HeaderMap, body: String) -> StatusCode {
-    if !hook.is_genuine(&headers) {
-        hook.timeline.happened(Lane::Hook, "refused: the token is not genuine");
-        return StatusCode::FORBIDDEN;
-    }
-    let Ok(document) = serde_json::from_str::<Value>(&body) else { return StatusCode::BAD_REQUEST };
-    for notification in document["value"].as_array().into_iter().flatten() {
-        let told = Told {
-            change: notification["changeType"].as_str().unwrap_or_default().to_owned(),
-            resource: notification["resourceUrl"].as_str().unwrap_or_default().to_owned(),
-            data: notification["resourceData"].clone(),
-        };
-        hook.timeline.happened(Lane::Hook, &in_words(&told));
-        hook.told.send_modify(|all| all.push(told));
-    }
-    StatusCode::ACCEPTED
-}
 
 fn in_words(told: &Told) -> String {
     let Told { change, resource, data } = told;
