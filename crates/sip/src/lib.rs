@@ -1,7 +1,8 @@
 //! SIP as state machines: bytes and time in, bytes and events out.
 //!
 //! [`message`] reads and prints messages, [`sdp`] negotiates audio, [`digest`] authenticates, [`registrar`] knows where
-//! people can be reached. Nothing here owns a socket, a clock or a random number.
+//! people can be reached. [`agent`] ties them together: all calls and registrations of one process, driven by bytes,
+//! orders and time, on [`transaction`]s and [`dialog`]s. Nothing here owns a socket, a clock or a random number.
 
 pub mod agent;
 pub mod dialog;

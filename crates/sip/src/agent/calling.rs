@@ -31,6 +31,9 @@ const OWN_HEADERS: [HeaderName; 11] = [
     HeaderName::Authorization,
 ];
 
+/// Nothing rings for longer, whatever was ordered.
+const RING_FOR_MAX: Duration = Duration::from_hours(1);
+
 /// Most targets of one branch that are tried.
 const TARGETS_MAX: usize = 8;
 
@@ -133,7 +136,7 @@ impl Agent {
             offer: dial.offer,
             account: dial.credentials.as_ref().map(Credentials::account),
             extra_headers: dial.extra_headers,
-            ring_until: self.now + dial.ring_for,
+            ring_until: self.now + dial.ring_for.min(RING_FOR_MAX),
             attempts: attempts.collect(),
             best: None,
         };

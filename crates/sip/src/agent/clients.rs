@@ -335,7 +335,12 @@ impl Agent {
         let Some(transaction) = self.clients.get_mut(&key) else { return };
         let status = response.status;
         if status >= 200 {
+            // What lingers to absorb repetitions is never sent again; thousands of them linger.
             transaction.abandon_at = None;
+            transaction.bytes = Vec::new();
+        }
+        if response.is_success() {
+            transaction.request.body = Vec::new();
         }
         match &mut transaction.stage {
             Stage::Invite(machine) => match machine.received(self.now, status) {

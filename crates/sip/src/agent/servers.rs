@@ -362,6 +362,9 @@ impl Agent {
         }
         let response = response.with(HeaderName::Server, self.config.user_agent.as_str());
         let bytes = response.to_bytes();
+        if status >= 200 {
+            transaction.request.body = Vec::new();
+        }
         transaction.last = Some(bytes.clone());
         let (source, reply_to) = (transaction.source, transaction.reply_to);
         self.counters.responses_sent += 1;
