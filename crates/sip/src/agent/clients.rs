@@ -127,7 +127,7 @@ impl Sending {
 }
 
 impl Agent {
-    /// Begins to send a request. Its outcome reaches the owner, perhaps before this returns.
+    /// Begins to send a request. Its outcome reaches the owner, but not before this returns.
     pub(super) fn send(&mut self, sending: Sending) -> ClientKey {
         self.last_client += 1;
         let key = self.last_client;

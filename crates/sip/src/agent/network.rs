@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::vocabulary::{ConnectId, Flow, Hint, QueryId, Transport};
-use crate::message::{Host, StreamParser, Uri};
+use crate::message::{Host, Scheme, StreamParser, Uri};
 
 /// A connection or a look-up that is not there by then is given up.
 pub(super) const REACH_WITHIN: Duration = Duration::from_secs(10);
@@ -153,7 +153,8 @@ impl Network {
                 return Destinations::Known(VecDeque::from([(hint.transport, hint.destination)]));
             }
         }
-        if !hop.uri.is_sip() {
+        // `sips` asks for TLS on every hop; without TLS it leads nowhere, rather than in the clear.
+        if hop.uri.scheme != Scheme::Sip {
             return Destinations::Nowhere;
         }
         let transport = match hop.uri.transport_param() {

@@ -245,3 +245,31 @@ fn a_trunk_is_pinged() {
     world.order(0, Order::Ping { key: 6, target });
     world.wait(0, |report| matches!(report, Report::Pinged { key: 6, alive: false }).then_some(()));
 }
+
+#[test]
+fn a_trace_shows_messages_but_no_credentials() {
+    let mut world = World::new(12);
+    let mut server = config(1);
+    server.trace = true;
+    server.registrar = Some(RegistrarConfig { realm: "convoke".to_owned(), ..RegistrarConfig::default() });
+    server.users = Arc::new(Directory);
+    world.add(server);
+    world.add(config(2));
+    register(&mut world, "desk", "only-for-tests", 300, "");
+    wait_registered(&mut world);
+    let authorized = world.nodes[1].sent.iter().find(|(_, text)| text.contains("Authorization")).expect("an answer");
+    let response =
+        authorized.1.split("response=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a response");
+    let response = response.to_owned();
+    let traced: Vec<_> = world
+        .take(0)
+        .into_iter()
+        .filter_map(|report| match report {
+            Report::Trace { bytes, .. } => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(traced.len(), 4);
+    assert!(traced[2].contains("REGISTER") && traced[2].contains("username=\"desk\""), "{}", traced[2]);
+    assert!(traced.iter().all(|text| !text.contains(&response)));
+}
