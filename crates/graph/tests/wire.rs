@@ -76,6 +76,7 @@ fn responses_carry_everything_the_examples_show() {
 
 #[test]
 fn notifications_are_exactly_those_of_the_examples() {
+    // CALL-4: one in each envelope.
     let names = [
         "one_notice_1",
         "one_notice_2",

@@ -261,7 +261,7 @@ async fn a_group_has_a_roster_and_shows_no_chat() {
     // OQ-7
     assert_eq!(call["chatInfo"], Value::Null);
     assert_eq!(call["transcription"]["state"], "notStarted");
-    // ROS-1, ROS-2, ROS-5: whole, the bot included, each with a stream of its own.
+    // ROS-1, ROS-2, ROS-4, ROS-5: whole, the bot included, each with a stream of its own.
     let all = stage
         .notice(&format!("{id}/participants"), |told| told["resourceData"].as_array().is_some_and(|all| all.len() == 3))
         .await;
@@ -310,6 +310,10 @@ async fn meetings_are_joined_by_organizer_and_by_id() {
     }
     let roster = stage.notice(&format!("{id}/participants"), |_| true).await;
     assert_eq!(roster["value"][0]["resourceData"].as_array().unwrap().len(), 1);
+    // Also at the very end, when the conference has closed.
+    assert_eq!(stage.delete(&format!("{CALLS}/{id}")).await.status, 204);
+    let end = stage.notice(&id, |told| told["changeType"] == "deleted").await;
+    assert_eq!(end["value"][0]["resourceData"]["chatInfo"]["threadId"], meeting["chatInfo"]["threadId"]);
 
     let by_id = |id: &Value, passcode: &Value| {
         let mut call = call_to(&[]);

@@ -8,14 +8,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use control::Surface;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
 use super::error::ApiError;
@@ -25,6 +25,9 @@ use super::service::Service;
 
 /// Bodies, before and after inflation (contract 3.1.8).
 const BODY_MAX: usize = 1024 * 1024;
+
+/// Of a body that is too large, so much is read and thrown away: most clients read no answer before they have sent all.
+const DRAINED_MAX: usize = 16 * BODY_MAX;
 
 /// For a body to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
@@ -85,17 +88,7 @@ async fn front(State(front): State<Front>, request: Request) -> Response {
 
 /// Reads a body to its end, inflated, within bounds.
 async fn receive(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
-    let bytes = tokio::time::timeout(BODY_WITHIN, Limited::new(body, BODY_MAX).collect())
-        .await
-        .map_err(|_| ApiError::TooSlow)?
-        .map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                ApiError::TooLarge
-            } else {
-                ApiError::Unreadable("Unable to read the request body.".to_owned())
-            }
-        })?
-        .to_bytes();
+    let bytes = tokio::time::timeout(BODY_WITHIN, read(headers, body)).await.map_err(|_| ApiError::TooSlow)??;
     let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").trim());
     match encoding {
         None | Some("") => Ok(bytes),
@@ -103,6 +96,26 @@ async fn receive(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
         Some(name) if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") => inflate(&bytes),
         Some(_) => Err(ApiError::UnsupportedMedia("The Content-Encoding is not supported: use gzip or none.")),
     }
+}
+
+async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > DRAINED_MAX) {
+        return Err(ApiError::TooLarge);
+    }
+    let mut bytes = BytesMut::with_capacity(announced.unwrap_or_default().min(BODY_MAX));
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::Unreadable("Unable to read the request body.".to_owned()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length <= BODY_MAX {
+            bytes.extend_from_slice(&data);
+        } else if length > DRAINED_MAX {
+            break;
+        }
+    }
+    if length > BODY_MAX { Err(ApiError::TooLarge) } else { Ok(bytes.freeze()) }
 }
 
 fn inflate(bytes: &[u8]) -> Result<Bytes, ApiError> {

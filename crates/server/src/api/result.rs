@@ -234,6 +234,12 @@ mod tests {
         assert_eq!(of_invitee(&Cause::Busy, &phone), code(486, 560486));
         assert_eq!(of_call(&Cause::Busy, true).subcode, Some(560486));
         assert_eq!(of_call(&Cause::ServiceRestarted, false).subcode, Some(9001));
+        // CALL-5, CALL-6, OQ-3
+        assert_eq!(of_call(&Cause::PeerHungUp { phone: false }, false).subcode, Some(4521));
+        assert_eq!(of_call(&Cause::PeerHungUp { phone: true }, true).subcode, Some(540000));
+        assert_eq!(of_call(&Cause::Alone, false).subcode, Some(5010));
+        assert_eq!(of_call(&Cause::Moved, false).subcode, Some(7015));
+        assert_eq!(of_call(&Cause::KeepAliveExpired, false).code, Some(408));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use control::{
 };
 use graph::{
     ChangeType, ChatInfo, DeltaParticipants, EndpointType, Form, IdentitySet, InvitationParticipantInfo,
-    InviteParticipantsOperation, MediaDirection, MediaStream, MeetingInfo, Modality, OperationStatus, ParticipantInfo,
-    RemovedState, Wire,
+    InviteParticipantsOperation, MediaDirection, MediaStream, Modality, OperationStatus, ParticipantInfo, RemovedState,
+    Wire,
 };
 use serde_json::Value;
 use store::OutgoingNotice;
@@ -33,21 +33,18 @@ fn outgoing(conference: &Conference, notice: &Notice) -> Option<OutgoingNotice> 
     let (change, path, data) = match &notice.news {
         // OQ-23: v1.0 has no such state.
         News::State(Shown::Ringing) if !form.beta => return None,
-        News::State(shown) => (ChangeType::Updated, here, told_state(conference, call, *shown).write(form)),
+        News::State(shown) => (ChangeType::Updated, here, told_state(call, *shown).write(form)),
         News::Audio { active, held } => {
             let told = graph::Call {
                 state: Some(if *held { graph::CallState::Hold } else { graph::CallState::Established }),
                 media_state: Some(media_state(*active)),
-                ..told(conference, call)
+                ..told(call)
             };
             (ChangeType::Updated, here, told.write(form))
         }
         News::Chat => {
-            let told = graph::Call {
-                state: Some(state(call, form.beta)),
-                chat_info: chat(conference, call),
-                ..told(conference, call)
-            };
+            let told =
+                graph::Call { state: Some(state(call, form.beta)), chat_info: chat(conference, call), ..told(call) };
             (ChangeType::Updated, here, told.write(form))
         }
         News::Operation(id) => {
@@ -66,7 +63,7 @@ fn outgoing(conference: &Conference, notice: &Notice) -> Option<OutgoingNotice> 
             let told = graph::Call {
                 state: Some(graph::CallState::Terminated),
                 result_info: Some(result::of_call(cause, talks_to_phone(call))),
-                ..told(conference, call)
+                ..told(call)
             };
             (ChangeType::Deleted, here, told.write(form))
         }
@@ -90,16 +87,18 @@ fn outgoing(conference: &Conference, notice: &Notice) -> Option<OutgoingNotice> 
 }
 
 /// What every notification of a call says (CALL-1).
-fn told(conference: &Conference, call: &Call) -> graph::Call {
+fn told(call: &Call) -> graph::Call {
     let mut told = graph::Call {
         id: Some(call.id.to_string()),
         call_chain_id: Some(call.facts.chain.to_string()),
         tenant_id: Some(call.facts.tenant.to_string()),
         ..graph::Call::default()
     };
-    if in_meeting(conference) {
-        told.chat_info = chat(conference, call);
-        told.meeting_info = meeting_info(conference, call);
+    // From what was sent: the last call's end is told when the conference has closed already.
+    let sent = echoed(call);
+    if sent.meeting_info.is_some() {
+        told.chat_info = sent.chat_info;
+        told.meeting_info = sent.meeting_info;
         told.meeting_capability = Some(graph::MeetingCapability {
             allow_anonymous_users_to_dial_out: Some(false),
             allow_anonymous_users_to_start_meeting: Some(false),
@@ -108,7 +107,7 @@ fn told(conference: &Conference, call: &Call) -> graph::Call {
     told
 }
 
-fn told_state(conference: &Conference, call: &Call, shown: Shown) -> graph::Call {
+fn told_state(call: &Call, shown: Shown) -> graph::Call {
     let state = match shown {
         Shown::Establishing => graph::CallState::Establishing,
         Shown::Ringing => graph::CallState::Ringing,
@@ -116,11 +115,7 @@ fn told_state(conference: &Conference, call: &Call, shown: Shown) -> graph::Call
         Shown::Terminating => graph::CallState::Terminating,
     };
     let established = matches!(shown, Shown::Established);
-    graph::Call {
-        state: Some(state),
-        direction: established.then_some(graph::CallDirection::Outgoing),
-        ..told(conference, call)
-    }
+    graph::Call { state: Some(state), direction: established.then_some(graph::CallDirection::Outgoing), ..told(call) }
 }
 
 fn told_delta(conference: &Conference, call: &Call, delta: &Delta) -> DeltaParticipants {
@@ -208,7 +203,6 @@ fn whole(conference: &Conference, call: &Call) -> graph::Call {
         chat_info: chat(conference, call),
         direction: Some(graph::CallDirection::Outgoing),
         media_state: audible.then(|| media_state(!held)),
-        meeting_info: meeting_info(conference, call),
         my_participant_id: Some(facts.me.to_string()),
         source: Some(ParticipantInfo { identity: Some(identity_set(&facts.identity)), ..ParticipantInfo::default() }),
         tenant_id: Some(facts.tenant.to_string()),
@@ -241,34 +235,18 @@ fn media_state(active: bool) -> graph::CallMediaState {
     graph::CallMediaState { audio: Some(if active { graph::MediaState::Active } else { graph::MediaState::Inactive }) }
 }
 
-fn in_meeting(conference: &Conference) -> bool {
-    matches!(conference.opened().map(|opened| &opened.kind), Some(Kind::Meeting(_)))
-}
-
-/// OQ-7: an ad-hoc group has a thread, but shows none until it was a peer-to-peer call once.
+/// A meeting's chat was sent, or looked up, when it was joined. OQ-7: an ad-hoc group has a thread, but shows none until
+/// it was a peer-to-peer call once.
 fn chat(conference: &Conference, call: &Call) -> Option<ChatInfo> {
-    let thread = match &conference.opened()?.kind {
-        Kind::PeerToPeer | Kind::Group { chat_shown: false, .. } => return None,
-        Kind::Group { thread, chat_shown: true } => thread,
-        Kind::Meeting(meeting) => &meeting.thread,
-    };
-    let sent = echoed(call).chat_info.unwrap_or_default();
-    Some(ChatInfo {
-        thread_id: Some(thread.clone()),
-        message_id: Some(sent.message_id.unwrap_or_else(|| "0".to_owned())),
-        reply_chain_message_id: sent.reply_chain_message_id,
-    })
-}
-
-/// As the client named it; a meeting's organizer if it named none.
-fn meeting_info(conference: &Conference, call: &Call) -> Option<MeetingInfo> {
-    let Kind::Meeting(meeting) = &conference.opened()?.kind else { return None };
-    echoed(call).meeting_info.or_else(|| {
-        Some(MeetingInfo::Organizer {
-            organizer: meeting.organizer.as_ref().map(identity_set),
-            allow_conversation_without_host: None,
-        })
-    })
+    match &conference.opened()?.kind {
+        Kind::PeerToPeer | Kind::Group { chat_shown: false, .. } => None,
+        Kind::Group { thread, chat_shown: true } => Some(ChatInfo {
+            thread_id: Some(thread.clone()),
+            message_id: Some("0".to_owned()),
+            reply_chain_message_id: None,
+        }),
+        Kind::Meeting(_) => echoed(call).chat_info,
+    }
 }
 
 /// Whether the one other party is on the public network: the numbers of its end differ (contract 6.3).

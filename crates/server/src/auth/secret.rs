@@ -92,8 +92,9 @@ impl Secrets {
             }
             Arc::clone(running.entry(fingerprint).or_default())
         };
-        let right = *cell.get_or_init(|| self.look(secret, hash)).await;
-        lock(&self.running).remove(&fingerprint);
+        let waiting = Waiting { secrets: self, fingerprint, cell };
+        let right = *waiting.cell.get_or_init(|| self.look(secret, hash)).await;
+        drop(waiting);
         if right {
             self.remember(fingerprint);
         }
@@ -116,6 +117,24 @@ impl Secrets {
             oldest.map(|oldest| remembered.remove(&oldest));
         }
         remembered.insert(fingerprint, Instant::now());
+    }
+}
+
+/// One who waits for a verification. The last one, answered or gone, clears up: clients that hang up must not fill the
+/// list.
+struct Waiting<'a> {
+    secrets: &'a Secrets,
+    fingerprint: Fingerprint,
+    cell: Arc<OnceCell<bool>>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut running = lock(&self.secrets.running);
+        // The list's and ours; others are handed out under the lock only.
+        if Arc::strong_count(&self.cell) <= 2 {
+            running.remove(&self.fingerprint);
+        }
     }
 }
 
@@ -147,6 +166,18 @@ mod tests {
         assert!(burst < began.elapsed() * 20, "{burst:?}");
         assert!(lock(&secrets.running).is_empty());
         assert_eq!(lock(&secrets.remembered).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_hangs_up_leaves_nothing_behind() {
+        let secrets = Secrets::default();
+        let hash = hash_secret("right");
+        let gone = secrets.verify("right", &hash);
+        let mut gone = Box::pin(gone);
+        assert!(futures_util::poll!(gone.as_mut()).is_pending());
+        assert_eq!(lock(&secrets.running).len(), 1);
+        drop(gone);
+        assert!(lock(&secrets.running).is_empty());
     }
 
     #[tokio::test]

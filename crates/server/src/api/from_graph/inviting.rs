@@ -82,8 +82,7 @@ async fn fetched(
     participants: &[InvitationParticipantInfo],
 ) -> Result<Option<Invitee>, ApiError> {
     let Some(first) = participants.first() else { return Ok(None) };
-    let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
-    let (replaced, moved) = (given(&first.replaces_call_id), given(&first.participant_id));
+    let (replaced, moved) = (given(first.replaces_call_id.as_deref()), given(first.participant_id.as_deref()));
     let Some(replaced) = replaced else {
         // INV-20
         return match moved {
@@ -92,12 +91,12 @@ async fn fetched(
         };
     };
     let identity = people.identity(first.identity.as_ref(), "participants[0].identity")?;
-    let source_call: Option<CallId> = replaced.trim().parse().ok();
+    let source_call: Option<CallId> = replaced.parse().ok();
     if source_call == Some(call) {
         return Err(bad("participants[0].replacesCallId", "is the call that people are invited into"));
     }
     let source = match source_call {
-        Some(source) => look(service, source, &identity, moved.as_deref()).await?,
+        Some(source) => look(service, source, &identity, moved).await?,
         None => None,
     };
     let by = ask.by();
@@ -183,7 +182,7 @@ fn rung(people: People<'_>, participants: &[InvitationParticipantInfo]) -> Resul
         .enumerate()
         .map(|(index, sent)| {
             let path = format!("participants[{index}]");
-            if sent.participant_id.is_some() && sent.replaces_call_id.is_none() {
+            if given(sent.participant_id.as_deref()).is_some() && given(sent.replaces_call_id.as_deref()).is_none() {
                 return Err(bad(format!("{path}.replacesCallId"), "is required when participantId is given"));
             }
             let identity = people.identity(sent.identity.as_ref(), &format!("{path}.identity"))?;
@@ -198,6 +197,11 @@ fn rung(people: People<'_>, participants: &[InvitationParticipantInfo]) -> Resul
             })
         })
         .collect()
+}
+
+/// An empty id is as good as none.
+fn given(id: Option<&str>) -> Option<&str> {
+    id.map(str::trim).filter(|id| !id.is_empty())
 }
 
 /// Everything that was sent.

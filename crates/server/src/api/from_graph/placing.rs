@@ -7,8 +7,8 @@ use control::{
     Who, limits,
 };
 use engine::Place;
-use graph::{Form, MediaConfig, MeetingInfo, Wire};
-use store::{App, Directory, MeetingKey};
+use graph::{ChatInfo, Form, MediaConfig, MeetingInfo, Wire};
+use store::{App, Directory, Meeting, MeetingKey};
 
 use super::people::{People, organizer};
 use super::{PEOPLE_MAX, bad, callback};
@@ -48,6 +48,10 @@ pub(in crate::api) async fn create(ask: &Ask, service: &Service, directory: &Dir
     let identity = source(people, &body)?;
     let (call, me) = (CallId(fresh_id()), ParticipantId(fresh_id()));
     let options = body.call_options.clone().unwrap_or_default();
+    let joined = match &body.meeting_info {
+        Some(info) => Some(meeting(info, &body, service, tenant).await?),
+        None => None,
+    };
     let facts = Box::new(CallFacts {
         app: app.id,
         tenant,
@@ -59,17 +63,15 @@ pub(in crate::api) async fn create(ask: &Ask, service: &Service, directory: &Dir
         chain: body.call_chain_id.as_deref().and_then(|id| id.parse().ok()).unwrap_or_else(|| ChainId(fresh_id())),
         delta_roster: options.is_delta_roster_enabled.unwrap_or(false),
         hide_after_escalation: options.hide_bot_after_escalation.unwrap_or(false),
-        echo: echo(&body, ask.exchange.is_beta()),
+        echo: echo(&body, joined.as_ref(), ask.exchange.is_beta()),
     });
     let scenario = facts.scenario;
-    let (place, command) = if body.meeting_info.is_some() {
-        let meeting = meeting(&body, service, tenant).await?;
-        let organizer = meeting.organizer.map(|user| organizer(directory, tenant, user));
-        let joined = control::Meeting { organizer, created_by: meeting.created_by, thread: meeting.thread };
-        (Place::Meeting(meeting.id), Command::Join { call, facts, meeting: joined })
+    let (place, command) = if let Some(joined) = joined {
+        let organizer = joined.organizer.map(|user| organizer(directory, tenant, user));
+        let meeting = control::Meeting { organizer, created_by: joined.created_by, thread: joined.thread };
+        (Place::Meeting(joined.id), Command::Join { call, facts, meeting })
     } else {
-        let ring_for = ring_for(&body)?;
-        let targets = targets(people, &body)?;
+        let (ring_for, targets) = (ring_for(&body)?, targets(people, &body)?);
         (Place::New(ConferenceId(fresh_id())), Command::Place { call, facts, targets, ring_for })
     };
     Ok(Placement { call, scenario, place, command })
@@ -173,7 +175,12 @@ fn ring_for(body: &graph::Call) -> Result<Duration, ApiError> {
 }
 
 /// The meeting that the body names. One of another tenant is as unknown as one that there is not (CALL-8).
-async fn meeting(body: &graph::Call, service: &Service, tenant: TenantId) -> Result<store::Meeting, ApiError> {
+async fn meeting(
+    info: &MeetingInfo,
+    body: &graph::Call,
+    service: &Service,
+    tenant: TenantId,
+) -> Result<Meeting, ApiError> {
     if body.targets.as_ref().is_some_and(|targets| !targets.is_empty()) {
         return Err(bad("targets", "must be empty when meetingInfo names a meeting to join"));
     }
@@ -181,8 +188,8 @@ async fn meeting(body: &graph::Call, service: &Service, tenant: TenantId) -> Res
         let meeting = service.store.meeting(key).await?;
         Ok::<_, ApiError>(meeting.filter(|meeting| meeting.tenant == tenant))
     };
-    match &body.meeting_info {
-        Some(MeetingInfo::JoinMeetingId { join_meeting_id, passcode, .. }) => {
+    match info {
+        MeetingInfo::JoinMeetingId { join_meeting_id, passcode, .. } => {
             let id = join_meeting_id.as_deref().unwrap_or_default();
             let digits: String = id.chars().filter(|digit| !digit.is_whitespace()).collect();
             if digits.is_empty() {
@@ -193,19 +200,19 @@ async fn meeting(body: &graph::Call, service: &Service, tenant: TenantId) -> Res
                 .filter(|meeting| meeting.passcode.is_none() || meeting.passcode == *passcode)
                 .ok_or_else(|| ApiError::Numbered("8561", "The meeting id or its passcode is not valid.".to_owned()))
         }
-        Some(MeetingInfo::Token { .. }) => Err(ApiError::Numbered(
+        MeetingInfo::Token { .. } => Err(ApiError::Numbered(
             "8526",
             "The join token is not valid: tokens come with incoming calls, which this server does not offer yet."
                 .to_owned(),
         )),
-        Some(MeetingInfo::Organizer { organizer, .. }) => {
+        MeetingInfo::Organizer { organizer, .. } => {
             let thread = body.chat_info.as_ref().and_then(|chat| chat.thread_id.as_deref()).unwrap_or_default();
             if thread.is_empty() {
                 return Err(bad("chatInfo.threadId", "is required to join a meeting by its organizer"));
             }
             let named = organizer.as_ref().and_then(|set| set.get("user")?.id.as_deref()?.parse().ok());
             let meeting = found(MeetingKey::Thread(thread.to_owned())).await?;
-            let matches = |meeting: &store::Meeting| match (meeting.organizer, named) {
+            let matches = |meeting: &Meeting| match (meeting.organizer, named) {
                 (Some(theirs), Some(named)) => theirs == named,
                 _ => true,
             };
@@ -213,17 +220,27 @@ async fn meeting(body: &graph::Call, service: &Service, tenant: TenantId) -> Res
                 ApiError::Numbered("8527", "There is no meeting with this chatInfo and organizer.".to_owned())
             })
         }
-        None => Err(bad("meetingInfo", "is required")),
     }
+}
+
+/// A meeting's chat, as sent; its thread is known even when the client joined by another name of the meeting.
+fn chat(sent: Option<&ChatInfo>, joined: Option<&Meeting>) -> Option<ChatInfo> {
+    let Some(joined) = joined else { return sent.cloned() };
+    let sent = sent.cloned().unwrap_or_default();
+    Some(ChatInfo {
+        thread_id: Some(joined.thread.clone()),
+        message_id: Some(sent.message_id.unwrap_or_else(|| "0".to_owned())),
+        ..sent
+    })
 }
 
 /// Everything that was sent, for `to_graph` to read back.
 const KEPT: Form = Form { nulls: false, beta: true, lower_status: false };
 
-fn echo(body: &graph::Call, beta: bool) -> String {
+fn echo(body: &graph::Call, joined: Option<&Meeting>, beta: bool) -> String {
     graph::Call {
         call_options: body.call_options.clone(),
-        chat_info: body.chat_info.clone(),
+        chat_info: chat(body.chat_info.as_ref(), joined),
         media_config: body.media_config.clone(),
         meeting_info: body.meeting_info.clone(),
         requested_modalities: Some(body.requested_modalities.clone().unwrap_or_default()),
