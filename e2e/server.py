@@ -181,7 +181,7 @@ level = "info"
         self.process = None
         self.run("directory", "apply", str(self.directory))
         self.run("cert", "localhost", "--out", str(self.folder))
-        self.hook = Hook(self.folder / "localhost.pem", self.folder / "localhost.key", self.hook_port)
+        self.hook = Hook(self.folder / "localhost.pem", self.folder / "localhost-key.pem", self.hook_port)
 
     def run(self, *arguments):
         done = subprocess.run(
@@ -259,7 +259,7 @@ level = "info"
         call = self.place(*targets, version=version)
         self.hook.wait_state(call["id"], "established")
         if len(targets) > 1:
-            wanted = [list(t.values())[0]["id"] for t in targets]
+            wanted = [(t.get("user") or t["phone"])["id"] for t in targets]
             self.hook.wait_roster(call["id"], wanted)
         return call["id"]
 
