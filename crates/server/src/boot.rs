@@ -282,6 +282,7 @@ fn switch_config(config: &Config, node_secret: [u8; 32]) -> switch::SwitchConfig
     switch.sip.tcp = vec![config.sip.tcp_listen];
     switch.sip.public_address = config.sip.public_address;
     SIP_REALM.clone_into(&mut switch.sip.realm);
+    switch.sip.digests = config.sip.digest_algorithms();
     switch.sip.trace = config.sip.trace;
     switch.media.ports = config.rtp.ports.first..=config.rtp.ports.last;
     switch.media.threads = config.media_threads();

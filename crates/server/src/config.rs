@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sip::digest::Algorithm;
 
 pub use document::{document, example};
 pub use layers::{ConfigError, Loaded, Origin, Setting, load};
@@ -75,6 +76,10 @@ pub struct Sip {
     /// The address phones reach this server at, written into Contact, Via and SDP. Default: the local address of the
     /// route to each peer. Set it behind a NAT.
     pub public_address: Option<IpAddr>,
+    /// The digest algorithms that phones are asked for their password with, in this order: `MD5`, `SHA-256`. Many phones
+    /// give up at a challenge they do not know, even if they know the next one; where all of yours know SHA-256, name it
+    /// first.
+    pub digests: Vec<String>,
     /// Prints every SIP message to the log, credentials masked.
     pub trace: bool,
 }
@@ -210,9 +215,25 @@ impl Default for Http {
     }
 }
 
+impl Sip {
+    /// `digests` as `sip` knows them; a name it does not know is left out.
+    pub fn digest_algorithms(&self) -> Vec<Algorithm> {
+        let known = |name: &String| {
+            [Algorithm::Md5, Algorithm::Sha256].into_iter().find(|known| known.as_str().eq_ignore_ascii_case(name))
+        };
+        self.digests.iter().filter_map(known).collect()
+    }
+}
+
 impl Default for Sip {
     fn default() -> Self {
-        Self { udp_listen: everywhere(5060), tcp_listen: everywhere(5060), public_address: None, trace: false }
+        Self {
+            udp_listen: everywhere(5060),
+            tcp_listen: everywhere(5060),
+            public_address: None,
+            digests: vec!["MD5".to_owned()],
+            trace: false,
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub struct SipConfig {
     pub public_address: Option<IpAddr>,
     /// The one digest realm. The hashes in the [`crate::Directory`] are made with it.
     pub realm: String,
+    /// The digest algorithms that phones are offered, in this order.
+    pub digests: Vec<sip::digest::Algorithm>,
     /// The User-Agent and Server header.
     pub user_agent: String,
     /// Call-IDs and tags derive from it, so that a later process finds an earlier one's calls. The same for the life
@@ -81,6 +83,7 @@ impl SwitchConfig {
                 tcp: vec![everywhere],
                 public_address: None,
                 realm: "convoke".to_owned(),
+                digests: vec![sip::digest::Algorithm::Sha256, sip::digest::Algorithm::Md5],
                 user_agent: concat!("convoke/", env!("CARGO_PKG_VERSION")).to_owned(),
                 node_secret,
                 trace: false,

@@ -129,7 +129,11 @@ impl Operator {
         let now = Instant::now();
         let mut agent = AgentConfig::new(config.sip.user_agent.clone(), config.sip.node_secret, seed);
         agent.incoming = IncomingPolicy::Refuse;
-        agent.registrar = Some(RegistrarConfig { realm: config.sip.realm.clone(), ..RegistrarConfig::default() });
+        agent.registrar = Some(RegistrarConfig {
+            realm: config.sip.realm.clone(),
+            algorithms: config.sip.digests.clone(),
+            ..RegistrarConfig::default()
+        });
         agent.users = Arc::new(DirectoryUsers(Arc::clone(&directory)));
         agent.legs_max = config.legs_max;
         agent.trace = config.sip.trace;

@@ -181,6 +181,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if config.rtp.codecs.is_empty() || !config.rtp.codecs.iter().all(known) {
         return wrong("rtp.codecs", "names at least one of opus, G722, PCMU and PCMA, and nothing else");
     }
+    if config.sip.digests.is_empty() || config.sip.digest_algorithms().len() != config.sip.digests.len() {
+        return wrong("sip.digests", "names at least one of MD5 and SHA-256, and nothing else");
+    }
     if config.invite.invited_bots_max > 1 {
         return wrong("invite.invited_bots_max", "is 0 or 1");
     }

@@ -43,7 +43,8 @@ impl Locations {
                 contacts_max: wanted.contacts_max,
             });
             // Nonces are signed for one process: what an earlier one counted is forgotten.
-            let digest = DigestServer::new(&wanted.realm, super::naming::nonce_secret(&config.seed), now);
+            let digest = DigestServer::new(&wanted.realm, super::naming::nonce_secret(&config.seed), now)
+                .offering(&wanted.algorithms);
             Parts { registrar, digest, unanswered: BTreeSet::new() }
         });
         Self { parts, aor_uris: BTreeMap::new() }

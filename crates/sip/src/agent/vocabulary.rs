@@ -95,6 +95,8 @@ pub enum IncomingPolicy {
 pub struct RegistrarConfig {
     /// The one digest realm.
     pub realm: String,
+    /// The digest algorithms that are offered, in this order.
+    pub algorithms: Vec<Algorithm>,
     /// Shorter wishes are answered 423 with this value.
     pub expires_min: Duration,
     /// Longer wishes are shortened to this value.
@@ -109,6 +111,7 @@ impl Default for RegistrarConfig {
     fn default() -> Self {
         Self {
             realm: "convoke".to_owned(),
+            algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
             expires_min: Duration::from_mins(1),
             expires_max: Duration::from_hours(1),
             expires_default: Duration::from_mins(10),

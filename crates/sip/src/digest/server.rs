@@ -144,6 +144,14 @@ impl DigestServer {
         }
     }
 
+    /// Offers only these algorithms, in this order; the strongest first, as RFC 8760 wants it, unless phones in the
+    /// field give up at an algorithm they do not know. Credentials are checked by whichever they name.
+    #[must_use]
+    pub fn offering(mut self, algorithms: &[Algorithm]) -> DigestServer {
+        self.algorithms = algorithms.to_vec();
+        self
+    }
+
     /// The realm.
     pub fn realm(&self) -> &str {
         &self.realm
