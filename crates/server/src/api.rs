@@ -117,8 +117,8 @@ fn graph() -> Router<Service> {
             get(calls::audio_routing_group).patch(not_built).delete(not_built),
         )
         .route("/communications/calls/{call}/contentsharingsessions", get(calls::content_sharing_sessions))
-        .route("/communications/calls/{call}/{action}", post(known_action))
-        .route("/communications/calls/{call}/participants/{participant}/{action}", post(known_action))
+        .route("/communications/calls/{call}/{action}", any(known_action))
+        .route("/communications/calls/{call}/participants/{participant}/{action}", any(known_action))
         .route("/communications/onlinemeetings", get(meetings::list).post(meetings::create))
         .route("/communications/onlinemeetings/createorget", post(meetings::create_or_get))
         .route("/communications/onlinemeetings/{meeting}", get(meetings::get).delete(meetings::delete))
@@ -161,6 +161,7 @@ async fn wrong_method() -> ApiError {
 /// Known to Graph and not to this server yet: 405 `8520` for what is documented, 501 for what only SDKs have
 /// (contract 3, 6.2).
 async fn known_action(
+    method: http::Method,
     axum::extract::Path(names): axum::extract::Path<Vec<(String, String)>>,
     _: exchange::Ask,
 ) -> ApiError {
@@ -185,10 +186,16 @@ async fn known_action(
     ];
     const SDK_ONLY: [&str; 5] =
         ["startrecording", "stoprecording", "starttranscription", "stoptranscription", "reportsyntheticmedia"];
-    match names.last() {
-        Some((_, action)) if DOCUMENTED.contains(&action.as_str()) => ApiError::NotBuilt,
-        Some((_, action)) if SDK_ONLY.contains(&action.as_str()) => ApiError::NotImplemented,
-        _ => ApiError::NoRoute,
+    let action = names.last().map_or("", |(_, action)| action.as_str());
+    let (documented, sdk_only) = (DOCUMENTED.contains(&action), SDK_ONLY.contains(&action));
+    if !documented && !sdk_only {
+        ApiError::NoRoute
+    } else if method != http::Method::POST {
+        ApiError::WrongMethod
+    } else if documented {
+        ApiError::NotBuilt
+    } else {
+        ApiError::NotImplemented
     }
 }
 

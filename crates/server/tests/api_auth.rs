@@ -3,12 +3,16 @@
 
 mod stage;
 
+use std::time::Duration;
+
 use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{Method, Request, header};
 use serde_json::{Value, json};
+use server::auth::{Keys, wall_clock};
 use stage::{BOT, FOREIGN, MEEK, OTHER_TENANT, SECRET, STRANGER, Stage, TENANT};
+use store::Purpose;
 
 const SCOPE: &str = "scope=https%3A%2F%2Fgraph.microsoft.com%2F.default";
 
@@ -226,4 +230,45 @@ async fn an_application_that_is_gone_is_not_registered() {
     let answer = stage.get("/beta/communications/calls").await;
     assert_eq!(answer.error(), (403, "7503".to_owned()));
     assert_eq!(answer.message(), "Application is not registered in our store.");
+}
+
+#[tokio::test]
+async fn clients_come_in_bursts() {
+    let stage = std::sync::Arc::new(Stage::new().await);
+    let burst = (0..40).map(|_| {
+        let stage = std::sync::Arc::clone(&stage);
+        tokio::spawn(async move { stage.token_of(MEEK).await })
+    });
+    for client in burst.collect::<Vec<_>>() {
+        assert!(!client.await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn keys_are_replaced_with_an_overlap() {
+    let stage = Stage::new().await;
+    let store = stage.store.as_ref();
+    let began = wall_clock();
+    let keys = Keys::open(store, began).await.unwrap();
+    let published = |keys: &Keys| {
+        let set = keys.published(Purpose::Access);
+        set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let old = published(&keys);
+    assert_eq!(old.len(), 1);
+    let hours = Duration::from_hours;
+    keys.tend(store, began + hours(89 * 24)).await.unwrap();
+    assert_eq!(published(&keys), old);
+    let replaced = began + hours(91 * 24);
+    keys.tend(store, replaced).await.unwrap();
+    let both = published(&keys);
+    assert_eq!((both.len(), &both[0]), (2, &old[0]));
+    // A token of the old key is good until the last of them has expired; then the key is withdrawn.
+    keys.tend(store, replaced + hours(27)).await.unwrap();
+    assert_eq!(published(&keys), both);
+    keys.tend(store, replaced + hours(29)).await.unwrap();
+    assert_eq!(published(&keys), both[1..]);
+    // Another process finds the same.
+    let again = Keys::open(store, replaced + hours(29)).await.unwrap();
+    assert_eq!(published(&again), both[1..]);
 }

@@ -62,6 +62,8 @@ async fn wrong_paths_methods_and_features_are_told_apart() {
         // Known to SDKs only.
         (Method::POST, format!("{call}/startRecording"), 501, "NotImplemented"),
         (Method::POST, format!("{call}/nonsense"), 404, "ResourceNotFound"),
+        (Method::GET, format!("{call}/nonsense"), 404, "ResourceNotFound"),
+        (Method::GET, format!("{call}/answer"), 405, "MethodNotAllowed"),
         (Method::GET, "/v1.0/me/onlineMeetings".to_owned(), 400, "BadRequest"),
         (Method::GET, "/metrics".to_owned(), 404, "ResourceNotFound"),
     ];

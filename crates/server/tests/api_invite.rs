@@ -402,6 +402,12 @@ async fn a_repeated_request_gets_the_same_operation() {
     let repeated = again("client-request-id", "one", DORA).await;
     assert_eq!((&repeated["id"], repeated["status"].as_str()), (&once["id"], Some("Completed")));
     assert_ne!(again("client-request-id", "two", DORA).await["id"], once["id"]);
+
+    // An SDK that says it asks again, and has no id to say it with.
+    let first = again("user-agent", "kiota", "+12345678901").await;
+    stage.ended(&first["id"]).await;
+    assert_eq!(again("retry-attempt", "1", "+12345678901").await["id"], first["id"]);
+    assert_ne!(again("user-agent", "kiota", "+12345678901").await["id"], first["id"]);
 }
 
 #[tokio::test]
