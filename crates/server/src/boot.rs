@@ -237,6 +237,7 @@ impl Server {
         // The lines go first: they take their contacts back while there is a registrar to take them.
         self.bank.shut_down(FAREWELL).await;
         self.stop.cancel();
+        self.engine.stop().await;
         self.switch.shutdown().await;
         self.delivery.stop().await;
         for task in self.listeners.into_iter().chain(self.keepers) {

@@ -84,7 +84,16 @@ impl TenantCommand {
                 }
                 Ok(ExitCode::SUCCESS)
             }
-            Self::Remove(gone) => remove(&*gone.sources.store()?, DirectoryKey::Tenant(gone.id)).await,
+            Self::Remove(gone) => {
+                let store = gone.sources.store()?;
+                let directory = store.directory().await?;
+                let apps = directory.apps().filter(|app| app.tenant == gone.id).count();
+                let users = directory.users().filter(|user| user.tenant == gone.id).count();
+                if apps + users > 0 {
+                    anyhow::bail!("the tenant still has {apps} applications and {users} users: remove them first");
+                }
+                remove(&*store, DirectoryKey::Tenant(gone.id)).await
+            }
         }
     }
 }
