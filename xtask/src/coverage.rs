@@ -81,7 +81,7 @@ fn citations(root: &Path) -> Result<BTreeMap<Rule, Vec<String>>> {
                 .or_else(|| code.strip_prefix("async fn "))
                 .or_else(|| code.strip_prefix("def "))
             {
-                function = rest.split('(').next().unwrap_or_default().to_owned();
+                rest.split('(').next().unwrap_or_default().clone_into(&mut function);
             }
             if !(code.contains("//") || code.contains('#')) {
                 continue;

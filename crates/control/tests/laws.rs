@@ -81,7 +81,7 @@ impl Play {
                 if two {
                     targets.push(self.newcomer());
                 }
-                let ring_for = std::time::Duration::from_secs(60);
+                let ring_for = std::time::Duration::from_mins(1);
                 let place = Command::Place { call: call(n), facts: stage::facts(APP, n), targets, ring_for };
                 self.calls.insert(id, n);
                 self.stage.command(id.into(), APP, place).expect("placed");

@@ -580,7 +580,7 @@ fn a_bot_that_wants_to_be_hidden_after_escalation_is() {
     let mut stage = Stage::new();
     let mut facts = stage::facts(APP, 1);
     facts.hide_after_escalation = true;
-    let ring_for = std::time::Duration::from_secs(60);
+    let ring_for = std::time::Duration::from_mins(1);
     stage.command(1, APP, Command::Place { call: call(1), facts, targets: vec![ring(7)], ring_for }).unwrap();
     stage.answer(1, 7);
     stage.invite(1, 1, invite(5, vec![ring(8)])).unwrap();

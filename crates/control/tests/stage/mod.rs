@@ -211,8 +211,7 @@ impl Stage {
     }
 
     pub(crate) fn place(&mut self, id: u128, app: AppId, targets: Vec<Invitee>) {
-        let place =
-            Command::Place { call: call(id), facts: facts(app, id), targets, ring_for: Duration::from_secs(60) };
+        let place = Command::Place { call: call(id), facts: facts(app, id), targets, ring_for: Duration::from_mins(1) };
         self.command(id, app, place).expect("placed");
     }
 
@@ -244,7 +243,9 @@ impl Stage {
     /// A group call in conference `id`, with these users in it.
     pub(crate) fn group(&mut self, id: u128, users: &[u128]) {
         self.place(id, APP, users.iter().map(|n| ring(*n)).collect());
-        users.iter().for_each(|n| self.answer(id, *n));
+        for n in users {
+            self.answer(id, *n);
+        }
         self.news(id, users[0], LegNews::MediaUp);
     }
 

@@ -66,7 +66,9 @@ impl Demo {
 async fn play(stage: &Stage, timeline: &Timeline) -> bool {
     let outcomes = examples::play_all(stage).await;
     timeline.title("What was checked");
-    outcomes.iter().for_each(|outcome| outcome.print(timeline));
+    for outcome in &outcomes {
+        outcome.print(timeline);
+    }
     let failed = outcomes.iter().filter(|outcome| !outcome.succeeded()).count();
     timeline.say("");
     match failed {

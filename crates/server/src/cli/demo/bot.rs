@@ -154,8 +154,9 @@ pub(super) fn phone(number: &str) -> Value {
 }
 
 /// Someone to invite, with whatever more the example says.
-pub(super) fn invitee(identity: Value, more: Value) -> Value {
-    let mut invitee = json!({ "@odata.type": "#microsoft.graph.invitationParticipantInfo", "identity": identity });
+pub(super) fn invitee(mut identity: Value, more: Value) -> Value {
+    let mut invitee = json!({ "@odata.type": "#microsoft.graph.invitationParticipantInfo" });
+    invitee["identity"] = identity.take();
     if let (Some(invitee), Value::Object(more)) = (invitee.as_object_mut(), more) {
         invitee.extend(more);
     }
