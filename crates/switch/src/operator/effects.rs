@@ -114,15 +114,13 @@ impl Operator {
 
     /// Our address, as the peer of a branch should see it: for Via, Contact and SDP.
     fn address_towards(&self, attempt: &Attempt, branch: usize) -> IpAddr {
-        if let Some(public) = self.config.sip.public_address {
-            return public;
-        }
-        if let Some(bound) = self.config.media.bind.filter(|bound| !bound.is_unspecified()) {
-            return bound;
-        }
         let branch = attempt.branches.get(branch);
         let peer = branch.and_then(|branch| peer_of(branch).or_else(|| self.found.get(&host_of(branch)).copied()));
-        peer.and_then(route_to).unwrap_or_else(dialing::default_route)
+        let bound = self.config.media.bind.filter(|bound| !bound.is_unspecified());
+        // The public address may be that of a router, which a peer on this machine cannot reach us by.
+        let is_local = peer.is_some_and(|peer| peer.is_loopback()) && bound.is_none_or(|bound| bound.is_loopback());
+        let said = self.config.sip.public_address.filter(|_| !is_local).or(bound);
+        said.or_else(|| peer.and_then(route_to)).unwrap_or_else(dialing::default_route)
     }
 
     /// Begins the next attempt of a leg that is being dialled. False: none is left.
@@ -167,8 +165,9 @@ impl Operator {
     /// What to say in Via and Contact where our socket listens on every address.
     fn advertised(&self, transport: Transport, address: IpAddr) -> Option<SocketAddr> {
         let listening = self.transports.listening().iter().find(|listening| listening.transport == transport)?;
-        let everywhere = listening.local.ip().is_unspecified() && self.config.sip.public_address.is_none();
-        everywhere.then(|| SocketAddr::new(address, listening.local.port()))
+        let everywhere = listening.local.ip().is_unspecified();
+        let differs = self.config.sip.public_address.is_none_or(|public| public != address);
+        (everywhere && differs).then(|| SocketAddr::new(address, listening.local.port()))
     }
 
     fn confirm(&mut self, id: LegId) {

@@ -125,7 +125,8 @@ impl World {
     }
 
     pub(crate) fn sip(&self) -> SocketAddr {
-        self.switch.addresses().udp[0]
+        let bound = self.switch.addresses().udp[0];
+        if bound.ip().is_unspecified() { (std::net::Ipv4Addr::LOCALHOST, bound.port()).into() } else { bound }
     }
 
     pub(crate) async fn perform(&self, conference: ConferenceId, effect: Effect) {

@@ -2,14 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "in a story, what fails should fail there and then")]
 
+mod handset;
 mod harness;
-mod phone;
 
 use control::{Cause, LegNews};
-use switch::{Directory, Report, What};
+use switch::{Directory, Report, TrunkCredentials, What};
 
+use crate::handset::{Answer, Heard, Phone, Script};
 use crate::harness::{PASSWORD, World, conference, fresh_leg, to_number, to_user, trunk};
-use crate::phone::{Answer, Heard, Phone, Script};
 
 async fn registered(world: &World, user: &str, script: Script) -> Phone {
     let mut phone = Phone::start(script.registering(user, PASSWORD, world.sip()));
@@ -213,6 +213,51 @@ async fn a_number_is_rewritten_for_its_trunk_and_the_caller_is_asserted() {
     world.connected(conference(1), leg).await;
     carrier.hang_up();
     assert_eq!(world.expect_hung_up(leg).await, Cause::PeerHungUp { phone: true });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trunk_that_asks_who_calls_is_told() {
+    let bank = phone::PhoneBank::start(phone::BankConfig::default()).await.unwrap();
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let line = |password: &str| phone::Line {
+        name: "carrier".to_owned(),
+        place: phone::Place::Trunk(phone::TrunkLine {
+            bind: free,
+            challenge: Some(("convoke".to_owned(), password.to_owned())),
+        }),
+        script: phone::Script::default(),
+    };
+    assert!(bank.set(vec![line("sesame")]).await.is_empty());
+    let mut carrier = trunk("carrier", free, &["+"]);
+    let credentials =
+        |password: &str| TrunkCredentials { username: "convoke".to_owned(), password: password.to_owned() };
+    carrier.credentials = Some(credentials("sesame"));
+    let mut world = World::start(&[], vec![carrier.clone()]);
+    let leg = world.dial(conference(1), to_number("+12065550123")).await;
+    world.connected(conference(1), leg).await;
+
+    carrier.credentials = Some(credentials("wrong"));
+    world.directory.store(std::sync::Arc::new(Directory::new([], vec![carrier])));
+    let leg = world.dial(conference(1), to_number("+12065550123")).await;
+    assert!(matches!(world.expect_hung_up(leg).await, Cause::Status(401 | 403 | 407)));
+    bank.shut_down(std::time::Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_on_this_machine_is_reached_whatever_the_public_address() {
+    let mut world = World::start_with(&["desk"], Vec::new(), Vec::new(), |config| {
+        config.sip.udp = vec!["0.0.0.0:0".parse().unwrap()];
+        config.sip.public_address = Some("192.0.2.7".parse().unwrap());
+        config.media.bind = None;
+    });
+    let script = Script::new(Answer::PickUp).saying(440.0).hearing(&[440.0]);
+    let mut phone = registered(&world, "desk", script).await;
+    let leg = world.dial(conference(1), to_user("desk")).await;
+    world.connected(conference(1), leg).await;
+    phone.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+    assert_eq!(world.news(leg).await.1, LegNews::MediaUp);
+    phone.hang_up();
+    assert_eq!(world.expect_hung_up(leg).await, Cause::PeerHungUp { phone: false });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
