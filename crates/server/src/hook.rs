@@ -15,7 +15,7 @@ use control::AppId;
 use http::{HeaderMap, StatusCode, header};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -59,7 +59,7 @@ pub struct Received {
     /// Since the hook was started.
     pub at_ms: u64,
     /// What the token says, or why it is none of ours; neither when tokens are not checked.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "token_said")]
     pub token: Option<Result<Claims, String>>,
     pub answered: u16,
     /// Path and query.
@@ -79,6 +79,16 @@ pub struct Claims {
     pub iss: String,
     pub tid: String,
     pub exp: i64,
+}
+
+/// `{"verified": {…}}` or `{"refused": "why"}`.
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+fn token_said<S: Serializer>(token: &Option<Result<Claims, String>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match token {
+        None => serializer.serialize_none(),
+        Some(Ok(claims)) => serializer.collect_map([("verified", claims)]),
+        Some(Err(why)) => serializer.collect_map([("refused", why)]),
+    }
 }
 
 /// A running hook.

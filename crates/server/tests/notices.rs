@@ -113,6 +113,8 @@ async fn a_notification_is_what_existing_bots_accept() {
     let notice = world.notice(CallId(fresh_id()), &format!("https://LOCALHOST:{}{uri}", hook.address.port()), 1);
     world.owe(vec![notice.clone()]).await;
     let received = next(&mut hook).await;
+    let printed = serde_json::to_value(&received).unwrap();
+    assert_eq!(printed["token"]["verified"]["aud"], world.app.to_string());
     // Contract 2.6: signature by the published key set, issuer, audience, tenant.
     let claims = received.token.unwrap().unwrap();
     assert_eq!(claims.aud, world.app.to_string());
