@@ -1,17 +1,14 @@
 //! Phones tell where they are: REGISTER, authenticated, and the contacts it leaves behind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::servers::ServerKey;
 use super::vocabulary::{AgentConfig, Binding, Flow, Lookup, Report, Transport, UnboundBecause};
 use super::{Agent, Due};
 use crate::digest::{Algorithm, Credentials, DigestServer, UserSecrets, Verdict};
-use crate::message::{HeaderName, Host, Method, NameAddr, Request, TransportName, Uri};
+use crate::message::{HeaderName, Host, Method, NameAddr, TransportName, Uri};
 use crate::registrar::{Change, Registrar, RegistrarConfig, Source, StoredBinding};
-
-/// Most phones that are remembered for not having answered; then all of them are forgotten.
-const UNANSWERED_MAX: usize = 4096;
 
 /// Stands for the flow of a contact whose connection is gone.
 const NO_FLOW: Flow = Flow(u64::MAX);
@@ -28,8 +25,6 @@ pub(super) struct Locations {
 struct Parts {
     registrar: Registrar,
     digest: DigestServer,
-    /// Call-IDs of phones that were challenged and have not answered.
-    unanswered: BTreeSet<String>,
 }
 
 impl Locations {
@@ -45,7 +40,7 @@ impl Locations {
             // Nonces are signed for one process: what an earlier one counted is forgotten.
             let digest = DigestServer::new(&wanted.realm, super::naming::nonce_secret(&config.seed), now)
                 .offering(&wanted.algorithms);
-            Parts { registrar, digest, unanswered: BTreeSet::new() }
+            Parts { registrar, digest }
         });
         Self { parts, aor_uris: BTreeMap::new() }
     }
@@ -73,27 +68,20 @@ impl Agent {
             return self.reply(key, 405);
         };
         let Some(credentials) = Credentials::find(&request.headers, &HeaderName::Authorization, &realm) else {
-            return self.challenge_stranger(key, &request);
+            return self.challenge(key, false);
         };
         let domain = match &to.uri.host {
             Host::Domain(name) => name.clone(),
             Host::Ip(ip) => ip.to_string(),
         };
-        let answers = request.headers.get_all(HeaderName::Authorization);
-        let is_md5 = !answers.map(<[u8]>::to_ascii_lowercase).any(|line| holds(&line, b"sha-256"));
         let (aor, secrets) = self.secrets(credentials.username(), &domain);
         let Some(parts) = &mut self.registrar.parts else { return self.reply(key, 405) };
         match parts.digest.check(now, &credentials, &Method::Register, secrets.as_ref()) {
-            Verdict::Accepted => {
-                if let Ok(call_id) = request.headers.call_id() {
-                    parts.unanswered.remove(call_id);
-                }
-            }
-            // Whoever answered with MD5 knows nothing better.
-            Verdict::Stale => return self.challenge(key, true, is_md5),
+            Verdict::Accepted => {}
+            Verdict::Stale => return self.challenge(key, true),
             Verdict::Wrong => {
                 self.counters.authentication_failed += 1;
-                return self.challenge(key, false, is_md5);
+                return self.challenge(key, false);
             }
         }
         // RFC 3261 §10.3 step 4: he may change his own contacts and nobody else's.
@@ -117,28 +105,11 @@ impl Agent {
         self.report_changes(registered.changes, UnboundBecause::Unregistered);
     }
 
-    /// Challenges a phone that sent no credentials. RFC 8760 §2.4 lets us ask for SHA-256 and MD5 at once, and a phone
-    /// takes what it knows; but there are phones that give up when they see an algorithm they do not know. One that
-    /// comes back without an answer, or says that it is built on such a library, is asked for MD5 alone.
-    fn challenge_stranger(&mut self, key: ServerKey, request: &Request) {
-        let user_agent = request.headers.get_str(HeaderName::UserAgent).unwrap_or_default().to_ascii_lowercase();
-        let call_id = request.headers.call_id().unwrap_or_default().to_owned();
-        let Some(parts) = &mut self.registrar.parts else { return };
-        if parts.unanswered.len() >= UNANSWERED_MAX {
-            parts.unanswered.clear();
-        }
-        let gave_up = !parts.unanswered.insert(call_id);
-        self.challenge(key, false, gave_up || user_agent.starts_with("baresip"));
-    }
-
-    fn challenge(&mut self, key: ServerKey, is_stale: bool, md5_alone: bool) {
+    /// Asks with every algorithm of the configuration; the phone takes what it knows (RFC 8760 §2.4).
+    fn challenge(&mut self, key: ServerKey, is_stale: bool) {
         let now = self.now;
         let Some(parts) = &mut self.registrar.parts else { return };
-        let mut challenges = parts.digest.challenges(now, is_stale);
-        if md5_alone {
-            // Strongest first: MD5 is the last one.
-            challenges.drain(..challenges.len().saturating_sub(1));
-        }
+        let challenges = parts.digest.challenges(now, is_stale);
         self.reply_with(key, 401, |response| {
             challenges.into_iter().fold(response, |response, line| response.with(HeaderName::WwwAuthenticate, line))
         });
@@ -260,10 +231,6 @@ impl Agent {
             contact: contact.uri,
         })
     }
-}
-
-fn holds(line: &[u8], word: &[u8]) -> bool {
-    line.windows(word.len()).any(|window| window == word)
 }
 
 fn into_text(bytes: impl AsRef<[u8]>) -> String {
