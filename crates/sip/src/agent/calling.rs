@@ -339,11 +339,10 @@ impl Agent {
         self.report(Report::Failed { leg, status, because, phrase, retry_after });
     }
 
-    /// Ends an INVITE of an earlier process: the names are derived again. Each of the first requests of a branch may
-    /// have been the last one (authentication takes two), so each is cancelled; the peer answers 481 to those that
-    /// it does not know.
+    /// Ends an INVITE of an earlier process: the names are derived again. Where authentication may have taken a second
+    /// request, both are cancelled; the peer answers 481 to the one that it does not know.
     pub(super) fn cancel_derived(&mut self, order: CancelDerived) {
-        let CancelDerived { leg, caller, branches, cause } = order;
+        let CancelDerived { leg, caller, branches, has_credentials, cause } = order;
         if self.legs.contains_key(&leg) {
             return;
         }
@@ -360,7 +359,7 @@ impl Agent {
                 early_sdp: None,
                 branch,
             };
-            for number in 1..=2 {
+            for number in 1..=if has_credentials { 2 } else { 1 } {
                 attempt.cseq = number;
                 let via_branch = self.naming.invite_branch(&attempt.names.call_id, number);
                 let request = invite(&caller, &attempt, attempt.branch.request_uri.clone(), &[], &[]);

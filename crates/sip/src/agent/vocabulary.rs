@@ -332,6 +332,8 @@ pub struct CancelDerived {
     pub caller: Caller,
     /// All branches of the leg, in the same order.
     pub branches: Vec<Branch>,
+    /// Whether the peer may have asked who calls, so that a second INVITE was sent.
+    pub has_credentials: bool,
     pub cause: HangUpCause,
 }
 

@@ -204,12 +204,15 @@ fn a_later_process_cancels_what_an_earlier_one_began() {
             leg: LEG,
             caller: dialled.caller,
             branches: dialled.branches,
+            has_credentials: false,
             cause: HangUpCause::because(500, "Restarted"),
         })),
     );
     let ended = world.wait_ended(1);
     assert!(matches!(ended, Report::Ended { reason: EndReason::Cancelled { cause: Some(500) }, .. }), "{ended:?}");
     world.settle();
+    // One INVITE was sent, so one CANCEL is: a phone may take a second one for a mistake.
+    assert_eq!(world.count_sent(0, "CANCEL sip:"), 1);
     // The 487 of the old INVITE is acknowledged although nobody knows the INVITE any longer.
     assert_eq!(world.count_sent(1, "SIP/2.0 487"), 1);
 }

@@ -255,6 +255,7 @@ impl Operator {
                     leg: key_of(id, number),
                     caller: caller.clone(),
                     branches: attempt.branches,
+                    has_credentials: attempt.credentials.is_some(),
                     cause: reason_of(&cause),
                 })));
             }
