@@ -32,6 +32,10 @@ struct World {
 
 impl World {
     async fn start() -> Self {
+        Self::giving_up_after(Duration::from_mins(1)).await
+    }
+
+    async fn giving_up_after(retry_for: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut config = Config { data: folder.path().to_owned(), dev: true, ..Config::default() };
@@ -39,8 +43,7 @@ impl World {
         config.http.plain_listen = here;
         config.sip.udp_listen = here;
         config.sip.tcp_listen = here;
-        config.notify.retry_for = Span(Duration::from_secs(2));
-        config.notify.timeout = Span(Duration::from_secs(2));
+        config.notify.retry_for = Span(retry_for);
         let server = boot::start(&config).await.unwrap();
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(folder.path(), Access::Command).unwrap());
         Self { server, store, app: AppId(fresh_id()), tenant: TenantId(fresh_id()), folder }
@@ -167,7 +170,7 @@ async fn a_bot_that_refuses_our_token_gets_no_second_one_and_the_letter_can_be_s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_with_a_certificate_of_nobody_is_given_up_and_others_go_on() {
-    let world = World::start().await;
+    let world = World::giving_up_after(Duration::from_secs(2)).await;
     let nobody = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let issued = Authority::open(Path::new(nobody.path())).unwrap().issue(&["localhost".to_owned()]).unwrap();
