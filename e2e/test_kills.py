@@ -82,3 +82,13 @@ def test_a_ringing_phone_gets_its_cancel_from_the_next_process(own, tmp_path):
         own.kill()
         own.start()
         assert phone.wait(20) == 0, "no CANCEL came"
+
+
+def test_a_ringing_phone_gets_its_cancel_and_ack_from_a_server_that_stops(own, tmp_path):
+    own.start()
+    with registered(own, tmp_path, "no_answer") as phone:
+        call = own.talk(user(DESK), user(BEN))
+        own.invite(call, person(SIPP))
+        until(lambda: any("180 Ringing" in p.read_text() for p in tmp_path.glob("no_answer_*_messages.log")))
+        assert own.stop() == 0
+        assert phone.wait(20) == 0, "no CANCEL came, or nobody acknowledged the 487"

@@ -193,6 +193,12 @@ impl Agent {
             && self.network.is_idle()
     }
 
+    /// Nobody is owed a word: no leg, not even one whose BYE waits for an ACK, and no request of a leg without its
+    /// final response. A process that ends before takes the repetitions of its BYE and CANCEL with it.
+    pub fn is_settled(&self) -> bool {
+        self.outputs.is_empty() && self.legs.is_empty() && !self.clients.values().any(ClientTransaction::is_owed)
+    }
+
     fn obey(&mut self, order: Order) {
         match order {
             Order::Dial(dial) => self.dial(*dial),

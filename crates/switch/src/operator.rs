@@ -351,7 +351,7 @@ impl Operator {
 
     fn is_over(&self) -> bool {
         let Some(stop) = &self.stop else { return false };
-        let quiet = self.legs.is_empty() && self.signals.is_empty();
+        let quiet = self.legs.is_empty() && self.signals.is_empty() && self.agent.is_settled();
         quiet || Instant::now() >= stop.at_last
     }
 

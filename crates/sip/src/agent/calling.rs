@@ -224,7 +224,7 @@ impl Agent {
         let answer = sdp_of(&response.headers, &response.body).or_else(|| attempt.early_sdp.clone());
         let (Ok(mut dialog), Some(answer)) = (Dialog::of_caller(&transaction.request, response), answer) else {
             // RFC 3261 §13.2.1: the answer to our offer must be there. Without one there is nothing to talk with.
-            transaction.owner = Owner::Adrift;
+            self.cast_adrift(key, &HangUpCause::because(488, "No common media"));
             self.end_unwanted(key, response);
             self.attempt_failed(leg, index, Failure::ours(488, FailedBecause::Refused));
             return;

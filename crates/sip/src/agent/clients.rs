@@ -71,7 +71,7 @@ enum Cancelling {
     No,
     /// As soon as something provisional is heard.
     Wanted(HangUpCause),
-    Sent,
+    Sent(HangUpCause),
 }
 
 #[derive(Debug)]
@@ -123,6 +123,19 @@ pub(super) struct Sending {
 impl Sending {
     pub(super) fn new(request: Request, hop: Hop, owner: Owner) -> Self {
         Self { request, hop, owner, branch: None, contact_user: None, account: None, challenges: 0, addresses: None }
+    }
+}
+
+impl ClientTransaction {
+    /// A leg's request that still waits for its final response.
+    pub(super) fn is_owed(&self) -> bool {
+        let is_of_a_leg = !matches!(self.owner, Owner::Registration { .. } | Owner::Ping { .. });
+        is_of_a_leg
+            && match &self.stage {
+                Stage::Resolving(_) | Stage::Waiting => true,
+                Stage::Invite(machine) => machine.is_pending(),
+                Stage::Plain(machine) => machine.is_pending(),
+            }
     }
 }
 

@@ -77,6 +77,40 @@ fn a_lost_bye_is_repeated_and_answered_once() {
 }
 
 #[test]
+fn who_stops_waits_for_the_answer_to_bye() {
+    let mut world = World::pair(5);
+    world.connect(0, 1);
+    assert!(!world.nodes[0].agent.is_settled(), "a leg is up");
+    lose(&mut world, "BYE", "", 1);
+    world.hang_up(0, LEG);
+    world.wait_ended(0);
+    assert_eq!(world.nodes[0].agent.legs(), 0);
+    assert!(!world.nodes[0].agent.is_settled(), "nobody has heard the BYE");
+    world.wait_ended(1);
+    world.run_for(seconds(1));
+    assert!(world.nodes[0].agent.is_settled(), "what only lingers is nobody's loss");
+    world.settle();
+}
+
+#[test]
+fn who_stops_waits_for_the_487_and_acknowledges_it() {
+    let mut world = World::pair(6);
+    world.dial(0, LEG, &[1]);
+    let leg = world.wait_incoming(1);
+    world.order(1, Order::Ring { leg, status: 180, sdp: None });
+    world.run_for(seconds(1));
+    lose(&mut world, "CANCEL", "", 1);
+    world.hang_up(0, LEG);
+    world.wait_ended(0);
+    assert!(!world.nodes[0].agent.is_settled(), "it still rings");
+    world.run_for(seconds(2));
+    assert_eq!(world.count_sent(0, "ACK"), 1);
+    assert!(world.nodes[0].agent.is_settled());
+    world.wait_ended(1);
+    world.settle();
+}
+
+#[test]
 fn a_call_is_cancelled_while_it_rings() {
     let mut world = World::pair(6);
     world.dial(0, LEG, &[1]);
@@ -119,6 +153,8 @@ fn a_200_that_crosses_cancel_is_acknowledged_and_ended() {
     world.wait(1, |report| matches!(report, Report::Ended { reason: EndReason::Bye { .. }, .. }).then_some(()));
     world.settle();
     assert_eq!((world.count_sent(0, "ACK"), world.count_sent(0, "BYE")), (1, 1));
+    // The invitation was withdrawn; nobody else has answered it.
+    assert!(!world.find_sent(0, "BYE").contains("elsewhere"));
     assert!(world.nodes[0].reports.is_empty());
 }
 

@@ -19,13 +19,13 @@ impl Agent {
         transaction.owner = Owner::Adrift;
         match &transaction.stage {
             Stage::Resolving(_) | Stage::Waiting => self.drop_client(key),
-            Stage::Invite(machine) if machine.is_pending() => {
+            Stage::Invite(_) => {
                 if transaction.cancelling == Cancelling::No {
                     transaction.cancelling = Cancelling::Wanted(cause.clone());
                 }
                 self.cancel_if_wanted(key);
             }
-            Stage::Invite(_) | Stage::Plain(_) => {}
+            Stage::Plain(_) => {}
         }
     }
 
@@ -38,7 +38,7 @@ impl Agent {
         };
         let mut cancel = with_same_branch(&transaction.request, Method::Cancel, None);
         add_reason(&mut cancel, cause);
-        transaction.cancelling = Cancelling::Sent;
+        transaction.cancelling = Cancelling::Sent(cause.clone());
         // RFC 3261 §9.1: a peer that never answers the INVITE after CANCEL is given up after 64 × T1.
         transaction.abandon_at = Some(self.now + self.timing.give_up());
         let branch = cancel.headers.top_via().ok().and_then(|via| via.branch().map(str::to_owned));
@@ -103,10 +103,15 @@ impl Agent {
         dialog.heard_from = transaction.way.filter(|_| dialog.routes.is_empty()).map(Way::hint);
         dialog.advertised = transaction.hop.advertised;
         let account = transaction.account.clone();
+        // It is told what its CANCEL said: a phone shows a missed call unless somebody else has answered.
+        let cause = match &transaction.cancelling {
+            Cancelling::Wanted(cause) | Cancelling::Sent(cause) => cause.clone(),
+            Cancelling::No => completed_elsewhere(),
+        };
         if let Some(transaction) = self.clients.get_mut(&key) {
             transaction.acks.insert(to_tag.clone(), None);
         }
-        self.acknowledge_and_end(dialog, Owner::AckAdrift { invite: key, to_tag }, account);
+        self.acknowledge_and_end(dialog, Owner::AckAdrift { invite: key, to_tag }, account, &cause);
     }
 
     /// ACK and BYE for a dialog nobody wants.
@@ -115,12 +120,13 @@ impl Agent {
         mut dialog: Dialog,
         ack_owner: Owner,
         account: Option<DigestClient>,
+        cause: &HangUpCause,
     ) {
         let hop = Hop { uri: dialog.next_hop().clone(), hint: dialog.heard_from, advertised: dialog.advertised };
         let ack = dialog.ack(dialog.local_cseq);
         self.send(Sending::new(ack, hop.clone(), ack_owner));
         let mut bye = dialog.request(&Method::Bye);
-        add_reason(&mut bye, &HangUpCause::because(200, "Call completed elsewhere"));
+        add_reason(&mut bye, cause);
         self.send(Sending { account, ..Sending::new(bye, hop, Owner::Nobody) });
     }
 
@@ -145,7 +151,7 @@ impl Agent {
             }
             let hint = Hint { flow: Some(flow), transport, destination: source };
             dialog.hear_from(hint, transport.is_reliable());
-            self.acknowledge_and_end(dialog, Owner::Nobody, None);
+            self.acknowledge_and_end(dialog, Owner::Nobody, None, &completed_elsewhere());
         } else if is_ours && let (Ok(via), Ok(to)) = (headers.top_via(), headers.to()) {
             // The failure is repeated until somebody acknowledges it.
             let Some(advertised) = self.network.advertised(flow) else { return };
@@ -164,4 +170,9 @@ impl Agent {
             self.transmit(Way { flow, transport, destination: source, advertised }, ack.to_bytes());
         }
     }
+}
+
+/// What a phone is told whose answer nobody waits for any longer.
+fn completed_elsewhere() -> HangUpCause {
+    HangUpCause::because(200, "Call completed elsewhere")
 }
