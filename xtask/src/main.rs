@@ -1,5 +1,6 @@
 //! Checks and generated documents: `cargo xtask help`.
 
+mod bench;
 mod coverage;
 mod tidy;
 
@@ -29,11 +30,9 @@ enum Task {
         check: bool,
     },
     /// Measures what docs/performance.md reports, and prints one JSON line per figure.
-    Bench {
-        /// Shorter runs, for a quick look.
-        #[arg(long)]
-        quick: bool,
-    },
+    ///
+    /// Builds the release server, gives it a core of its own and loads it from another; takes some minutes.
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -52,7 +51,7 @@ fn perform(task: &Task) -> Result<()> {
         Task::Check => check(&root),
         Task::Tidy => tidy::tidy(&root),
         Task::Coverage { check } => coverage::coverage(&root, *check),
-        Task::Bench { quick } => bench(&root, *quick),
+        Task::Bench(options) => bench::bench(&root, options),
     }
 }
 
@@ -74,17 +73,12 @@ fn check(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn bench(root: &Path, quick: bool) -> Result<()> {
-    run(root, "cargo", &["bench", "--package", "media", "--bench", "mixer"])?;
-    let mut arguments = vec!["run", "--release", "--package", "server", "--bin", "convoke", "--", "bench"];
-    if quick {
-        arguments.push("--quick");
-    }
-    run(root, "cargo", &arguments)
-}
-
 fn run(root: &Path, program: &str, arguments: &[&str]) -> Result<()> {
     println!("$ {program} {}", arguments.join(" "));
+    run_quietly(root, program, arguments)
+}
+
+fn run_quietly(root: &Path, program: &str, arguments: &[&str]) -> Result<()> {
     let status = Command::new(program).args(arguments).current_dir(root).status();
     match status.with_context(|| format!("cannot run {program}"))? {
         status if status.success() => Ok(()),

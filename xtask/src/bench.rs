@@ -1,0 +1,231 @@
+//! The figures of docs/performance.md, measured: a release server on one core; phones, webhook and client on another.
+//!
+//! Each figure is one JSON line on standard output; what happens meanwhile goes to standard error. Everything is on
+//! loopback, bounded in time, and ends with this process.
+
+mod carrier;
+mod client;
+mod crowd;
+mod inviting;
+mod machine;
+mod server;
+mod talking;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use cargo_metadata::MetadataCommand;
+use clap::{Args, ValueEnum};
+use media::Codec;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use client::Webhook;
+use crowd::Talking;
+use inviting::Inviting;
+use machine::{Machine, Tries};
+use server::{Prepared, Setup};
+use talking::{BAD_MAX, Case};
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Options {
+    /// Shorter runs and ladders, for a quick look
+    #[arg(long)]
+    quick: bool,
+    /// Measures only this; may be given several times
+    #[arg(long, value_enum)]
+    only: Vec<What>,
+    /// Puts server and generator before other work of a shared machine; needs root
+    #[arg(long)]
+    urgent: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    Invite,
+    Pcmu,
+    Opus,
+    Start,
+}
+
+/// One line of the output.
+#[derive(Debug, Serialize)]
+struct Figure {
+    #[serde(rename = "figure")]
+    name: &'static str,
+    value: f64,
+    unit: &'static str,
+    /// Where we want to be; at least or at most, as the figure goes.
+    aim: f64,
+    reached: bool,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    detail: Value,
+}
+
+impl Figure {
+    fn at_least(name: &'static str, value: f64, unit: &'static str, aim: f64, detail: Value) {
+        Self { name, value, unit, aim, reached: value >= aim, detail }.print();
+    }
+
+    fn at_most(name: &'static str, value: f64, unit: &'static str, aim: f64, detail: Value) {
+        Self { name, value, unit, aim, reached: value <= aim, detail }.print();
+    }
+
+    fn print(&self) {
+        println!("{}", serde_json::to_string(self).expect("a figure is plain data"));
+    }
+}
+
+pub(crate) fn bench(root: &Path, options: &Options) -> Result<()> {
+    // A generator that is not optimised measures itself.
+    if cfg!(debug_assertions) {
+        return again_optimised(root, options);
+    }
+    let binary = build(root)?;
+    machine::pin_ourselves()?;
+    if options.urgent && !machine::raise(std::process::id()) {
+        eprintln!("the generator cannot be raised above other work: not root");
+    }
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(async {
+        tokio::select! {
+            done = measure(&binary, options) => done,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        }
+    })
+}
+
+fn again_optimised(root: &Path, options: &Options) -> Result<()> {
+    let mut arguments: Vec<String> =
+        ["run", "--quiet", "--release", "--package", "xtask", "--", "bench"].map(str::to_owned).to_vec();
+    arguments.extend(options.quick.then(|| "--quick".to_owned()));
+    arguments.extend(options.urgent.then(|| "--urgent".to_owned()));
+    for what in &options.only {
+        let name = what.to_possible_value().context("every figure has a name")?;
+        arguments.extend(["--only".to_owned(), name.get_name().to_owned()]);
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    super::run_quietly(root, "cargo", &arguments)
+}
+
+/// The release binary.
+fn build(root: &Path) -> Result<PathBuf> {
+    super::run_quietly(root, "cargo", &["build", "--quiet", "--release", "--package", "server", "--bin", "convoke"])?;
+    let metadata = MetadataCommand::new().manifest_path(root.join("Cargo.toml")).no_deps().exec()?;
+    Ok(metadata.target_directory.join("release/convoke").into())
+}
+
+async fn measure(binary: &Path, options: &Options) -> Result<()> {
+    let wanted = |what| options.only.is_empty() || options.only.contains(&what);
+    println!("{}", json!({"machine": Machine::here()}));
+    let nowhere: SocketAddr = (Ipv4Addr::LOCALHOST, 9).into();
+    let setup = Setup {
+        binary: binary.to_owned(),
+        hook: nowhere,
+        trunk: nowhere,
+        users: 1,
+        codec: "PCMU",
+        urgent: options.urgent,
+    };
+    if wanted(What::Invite) || wanted(What::Start) {
+        invitations(&setup, options, wanted(What::Invite), wanted(What::Start)).await?;
+    }
+    if wanted(What::Pcmu) {
+        conversation(PCMU, &setup, options, "pcmu_participants_rooms_of_10_all_talking", 1200.0).await?;
+    }
+    if wanted(What::Opus) {
+        conversation(OPUS, &setup, options, "opus_participants_one_room_3_talking", 400.0).await?;
+    }
+    Ok(())
+}
+
+/// Users, and so phones: nobody is invited again while still in a call.
+const USERS: usize = 2_000;
+/// The rate at which times are measured.
+const STEADY: usize = 50;
+const RATES: [usize; 5] = [100, 200, 300, 500, 700];
+
+async fn invitations(setup: &Setup, options: &Options, invite: bool, start: bool) -> Result<()> {
+    let webhook = Webhook::start().await?;
+    let prepared = Prepared::new(Setup { hook: webhook.address, users: USERS, ..setup.clone() })?;
+    if invite {
+        let seconds = if options.quick { 4 } else { 10 };
+        let (server, _) = prepared.serve().await?;
+        let mut inviting = Inviting::start(&prepared, webhook, USERS).await?;
+        // What is loaded or made on first use is not what is measured.
+        inviting.step(&server, STEADY, 2).await?;
+        let mut steady = inviting.step(&server, STEADY, seconds).await?;
+        let mut tries = Tries::default();
+        while steady.is_spoiled() && tries.again(true) {
+            eprintln!("once more: {}", serde_json::to_string(&steady)?);
+            steady = inviting.step(&server, STEADY, seconds).await?;
+        }
+        let mut steps = vec![steady.clone()];
+        let mut best = steady.clone();
+        for rate in RATES {
+            let mut step = inviting.step(&server, rate, seconds).await?;
+            let mut tries = Tries::default();
+            while !step.holds() && tries.again(step.is_spoiled()) {
+                eprintln!("once more: {}", serde_json::to_string(&step)?);
+                step = inviting.step(&server, rate, seconds).await?;
+            }
+            eprintln!("{}", serde_json::to_string(&step)?);
+            let holds = step.holds();
+            steps.push(step.clone());
+            if !holds {
+                eprintln!("{}", prepared.newest_log());
+                break;
+            }
+            best = step;
+        }
+        let dead_letters = prepared.has_dead_letters()?;
+        let detail = json!({"steps": steps, "dead_letters": dead_letters});
+        let joined = if best.holds() { best.joined_per_second.min(best.offered_per_second as f64) } else { 0.0 };
+        Figure::at_least("invited_joined_per_second", joined, "1/s", 500.0, detail);
+        Figure::at_most("api_to_joined_p50_at_50_per_second", steady.joined_p50_ms, "ms", 5.0, Value::Null);
+        Figure::at_most("api_to_joined_p99_at_50_per_second", steady.joined_p99_ms, "ms", 20.0, Value::Null);
+        let each = json!({"at_50_per_second": steady.cpu_ms_per_participant});
+        Figure::at_most("cpu_per_invited_participant", best.cpu_ms_per_participant, "ms", 2.0, each);
+    }
+    if start {
+        let mut times = Vec::new();
+        for _ in 0..10 {
+            let (server, took) = prepared.serve().await?;
+            times.push(took.as_secs_f64());
+            drop(server);
+        }
+        times.sort_by(f64::total_cmp);
+        Figure::at_most("start_to_serving", machine::percentile(&times, 50.0), "s", 0.3, json!({"seconds": times}));
+    }
+    Ok(())
+}
+
+const PCMU: Case = Case {
+    codec: Codec::Pcmu,
+    talking: Talking::Everybody,
+    room: 10,
+    ladder: &[400, 800, 1000, 1200, 1400, 1600, 1800, 2000],
+};
+
+const OPUS: Case =
+    Case { codec: Codec::Opus, talking: Talking::First(3), room: 0, ladder: &[100, 200, 400, 600, 800, 900] };
+
+async fn conversation(case: Case, setup: &Setup, options: &Options, figure: &'static str, aim: f64) -> Result<()> {
+    let window = Duration::from_secs(if options.quick { 4 } else { 10 });
+    let steps = talking::climb(case, setup.clone(), window).await?;
+    let best = steps.iter().rev().find(|step| step.holds());
+    let value = best.map_or(0, |step| step.participants);
+    let detail = json!({"bad_percent_max": BAD_MAX, "steps": steps});
+    Figure::at_least(figure, value as f64, "participants", aim, detail);
+    if let (Some(first), Some(last)) = (steps.first(), steps.last())
+        && last.participants > first.participants
+    {
+        let slope = (last.resident_mib - first.resident_mib) / (last.participants - first.participants) as f64;
+        let figure = if case.codec == Codec::Opus { "memory_per_opus_participant" } else { "memory_per_participant" };
+        Figure::at_most(figure, slope, "MiB", 0.1, json!({"first_step_mib": first.resident_mib}));
+    }
+    Ok(())
+}

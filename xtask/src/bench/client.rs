@@ -1,0 +1,264 @@
+//! A bot: it asks the Graph API over plain HTTP and keep-alive connections, and its webhook takes what it is told.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+pub(super) const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+pub(super) const APP: &str = "0f9a1b6e-2c1d-4c54-9d7e-5b1f9f1c0a01";
+pub(super) const SECRET: &str = "only-for-tests";
+
+/// The id of the user of that number.
+pub(super) fn user_id(number: usize) -> String {
+    format!("00000000-0000-4000-8000-{number:012}")
+}
+
+/// The bot's side of the API.
+#[derive(Clone, Debug)]
+pub(super) struct Bot {
+    client: Client<HttpConnector, Full<Bytes>>,
+    base: String,
+    token: String,
+    callback: String,
+}
+
+/// An invitation as the API took it.
+#[derive(Clone, Debug)]
+pub(super) struct Invited {
+    pub(super) operation: String,
+    pub(super) participants: Vec<String>,
+}
+
+impl Bot {
+    /// Takes a token.
+    pub(super) async fn new(api: SocketAddr, callback: String) -> Result<Self> {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(256).build(connector);
+        let mut bot = Self { client, base: format!("http://{api}"), token: String::new(), callback };
+        let form = format!(
+            "client_id={APP}&client_secret={SECRET}&grant_type=client_credentials\
+             &scope=https%3A%2F%2Fgraph.microsoft.com%2F.default"
+        );
+        let request = Request::post(format!("{}/{TENANT}/oauth2/v2.0/token", bot.base))
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Full::from(form))?;
+        let (status, answer) = bot.send(request).await?;
+        ensure!(status == StatusCode::OK, "no token: {status} {answer}");
+        answer["access_token"].as_str().context("no token")?.clone_into(&mut bot.token);
+        Ok(bot)
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Value)> {
+        let response = self.client.request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(StatusCode, Value)> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}/v1.0{path}", self.base))
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body.map_or_else(Full::default, |body| Full::from(body.to_string())))?;
+        self.send(request).await
+    }
+
+    /// Makes a meeting and joins it: the call's id.
+    pub(super) async fn open_room(&self) -> Result<String> {
+        let path = format!("/users/{}/onlineMeetings", user_id(0));
+        let (status, meeting) = self.ask(Method::POST, &path, Some(&json!({"subject": "Bench"}))).await?;
+        ensure!(status == StatusCode::CREATED, "no meeting: {status} {meeting}");
+        let join = json!({
+            "@odata.type": "#microsoft.graph.call",
+            "callbackUri": self.callback,
+            "requestedModalities": ["audio"],
+            "mediaConfig": {"@odata.type": "#microsoft.graph.serviceHostedMediaConfig"},
+            "tenantId": TENANT,
+            "chatInfo": meeting["chatInfo"],
+            "meetingInfo": {
+                "@odata.type": "#microsoft.graph.organizerMeetingInfo",
+                "organizer": meeting["participants"]["organizer"]["identity"],
+            },
+        });
+        let (status, call) = self.ask(Method::POST, "/communications/calls", Some(&join)).await?;
+        ensure!(status == StatusCode::CREATED, "cannot join: {status} {call}");
+        Ok(call["id"].as_str().context("a call without an id")?.to_owned())
+    }
+
+    pub(super) async fn close_room(&self, call: &str) -> Result<()> {
+        let (status, answer) = self.ask(Method::DELETE, &format!("/communications/calls/{call}"), None).await?;
+        ensure!(status.is_success(), "cannot end a call: {status} {answer}");
+        Ok(())
+    }
+
+    /// Invites users by id, or numbers that begin with a plus.
+    pub(super) async fn invite(&self, call: &str, people: &[String], context: u64) -> Result<Invited> {
+        let people: Vec<Value> = people
+            .iter()
+            .map(|id| {
+                let kind = if id.starts_with('+') { "phone" } else { "user" };
+                json!({
+                    "@odata.type": "#microsoft.graph.invitationParticipantInfo",
+                    "identity": {"@odata.type": "#microsoft.graph.identitySet", kind: {"id": id}},
+                })
+            })
+            .collect();
+        let body = json!({"participants": people, "clientContext": context.to_string()});
+        let path = format!("/communications/calls/{call}/participants/invite");
+        let (status, operation) = self.ask(Method::POST, &path, Some(&body)).await?;
+        ensure!(status == StatusCode::OK, "not invited: {status} {operation}");
+        let participants = operation["participants"].as_array().into_iter().flatten();
+        Ok(Invited {
+            operation: operation["id"].as_str().context("an operation without an id")?.to_owned(),
+            participants: participants.filter_map(|one| Some(one["participantId"].as_str()?.to_owned())).collect(),
+        })
+    }
+}
+
+/// Whether the server says that it is ready.
+pub(super) async fn is_ready(api: SocketAddr) -> bool {
+    let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let Ok(uri) = format!("http://{api}/health/ready").parse() else { return false };
+    client.get(uri).await.is_ok_and(|response| response.status() == StatusCode::OK)
+}
+
+/// What the webhook was told.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Notification requests.
+    pub(super) requests: u64,
+    /// Ended operations: when, and whether they completed.
+    pub(super) operations: HashMap<String, (Instant, bool)>,
+    /// When each participant was first in a roster.
+    pub(super) rostered: HashMap<String, Instant>,
+    /// How many are in each call's newest roster.
+    pub(super) sizes: HashMap<String, usize>,
+}
+
+/// A webhook that answers 202 at once.
+#[derive(Clone, Debug)]
+pub(super) struct Webhook {
+    pub(super) address: SocketAddr,
+    told: Arc<Mutex<Told>>,
+}
+
+#[derive(Deserialize)]
+struct Notifications<'a> {
+    #[serde(borrow)]
+    value: Vec<Notification<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Notification<'a> {
+    resource_url: &'a str,
+    #[serde(borrow)]
+    resource_data: &'a serde_json::value::RawValue,
+}
+
+#[derive(Deserialize)]
+struct Operation<'a> {
+    id: &'a str,
+    status: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Participant<'a> {
+    id: &'a str,
+    #[serde(rename = "info")]
+    _info: IgnoredAny,
+}
+
+impl Webhook {
+    pub(super) async fn start() -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let hook = Self { address: listener.local_addr()?, told: Arc::default() };
+        let serving = hook.clone();
+        tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                let _ = stream.set_nodelay(true);
+                let hook = serving.clone();
+                let service = service_fn(move |request| hook.clone().take(request));
+                let http = hyper::server::conn::http1::Builder::new();
+                tokio::spawn(http.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Ok(hook)
+    }
+
+    pub(super) fn callback(&self) -> String {
+        format!("http://{}/api/calls", self.address)
+    }
+
+    pub(super) fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn forget(&self) {
+        *self.told() = Told::default();
+    }
+
+    async fn take(self, request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Infallible> {
+        let mut answer = Response::new(Empty::new());
+        *answer.status_mut() = StatusCode::ACCEPTED;
+        let Ok(body) = request.into_body().collect().await else { return Ok(answer) };
+        let now = Instant::now();
+        if let Err(error) = self.note(now, &body.to_bytes()) {
+            eprintln!("a notification cannot be read: {error:#}");
+        }
+        Ok(answer)
+    }
+
+    fn note(&self, now: Instant, body: &[u8]) -> Result<()> {
+        let notifications: Notifications<'_> = serde_json::from_slice(body)?;
+        let mut told = self.told();
+        told.requests += 1;
+        for notification in notifications.value {
+            let path = notification.resource_url.trim_start_matches("/communications/calls/");
+            let (data, mut parts) = (notification.resource_data.get(), path.split('/'));
+            let call = parts.next().unwrap_or_default();
+            match (parts.next(), parts.next()) {
+                (Some("participants"), None) => {
+                    let roster: Vec<Participant<'_>> = serde_json::from_str(data)?;
+                    told.sizes.insert(call.to_owned(), roster.len());
+                    for participant in roster {
+                        if !told.rostered.contains_key(participant.id) {
+                            told.rostered.insert(participant.id.to_owned(), now);
+                        }
+                    }
+                }
+                (Some("operations"), Some(_)) => {
+                    let operation: Operation<'_> = serde_json::from_str(data)?;
+                    if matches!(operation.status, "completed" | "failed") {
+                        let completed = operation.status == "completed";
+                        if told.operations.insert(operation.id.to_owned(), (now, completed)).is_some() {
+                            bail!("operation {} ended twice", operation.id);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
