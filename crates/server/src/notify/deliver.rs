@@ -73,7 +73,7 @@ pub fn start(parts: Parts) -> Result<Delivery, rustls::Error> {
         origin_max: settings.concurrency.into(),
     };
     let sender = Arc::new(Sender {
-        client: wire::client(parts.roots)?,
+        client: wire::client(parts.roots, settings.concurrency.into())?,
         signer: parts.signer,
         timeout: settings.timeout.0,
         dev: parts.dev,

@@ -26,13 +26,12 @@ use crate::certs;
 
 pub(super) type HttpClient = Client<Connector, Full<Bytes>>;
 
-/// Connections kept open to one webhook while nothing is sent.
-const IDLE_MAX: usize = 8;
-
 /// Shorter than the minute after which servers commonly close idle connections.
 const IDLE_FOR: std::time::Duration = std::time::Duration::from_secs(45);
 
-pub(super) fn client(roots: RootCertStore) -> Result<HttpClient, rustls::Error> {
+/// `at_once` requests go to one webhook at the same time. As many connections to it are kept while nothing is sent: with
+/// fewer, a busy webhook would be connected to again and again.
+pub(super) fn client(roots: RootCertStore, at_once: usize) -> Result<HttpClient, rustls::Error> {
     let tls = ClientConfig::builder_with_provider(certs::provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
@@ -41,7 +40,7 @@ pub(super) fn client(roots: RootCertStore) -> Result<HttpClient, rustls::Error> 
     Ok(Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_FOR)
-        .pool_max_idle_per_host(IDLE_MAX)
+        .pool_max_idle_per_host(at_once)
         .build(connector))
 }
 
