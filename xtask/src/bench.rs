@@ -9,13 +9,14 @@ mod crowd;
 mod inviting;
 mod machine;
 mod server;
+pub(crate) mod soak;
 mod talking;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use cargo_metadata::MetadataCommand;
 use clap::{Args, ValueEnum};
 use media::Codec;
@@ -81,32 +82,44 @@ impl Figure {
 pub(crate) fn bench(root: &Path, options: &Options) -> Result<()> {
     // A generator that is not optimised measures itself.
     if cfg!(debug_assertions) {
-        return again_optimised(root, options);
+        return again_optimised(root);
     }
     let binary = build(root)?;
     machine::pin_ourselves()?;
     if options.urgent && !machine::raise(std::process::id()) {
         eprintln!("the generator cannot be raised above other work: not root");
     }
+    until_interrupted(measure(&binary, options))
+}
+
+/// `cargo xtask soak`.
+pub(crate) fn soak(root: &Path, options: &soak::Options) -> Result<()> {
+    if cfg!(debug_assertions) {
+        return again_optimised(root);
+    }
+    let binary = build(root)?;
+    machine::pin_ourselves()?;
+    until_interrupted(soak::soak(&anywhere(&binary, false), options))
+}
+
+fn until_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         tokio::select! {
-            done = measure(&binary, options) => done,
+            done = work => done,
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         }
     })
 }
 
-fn again_optimised(root: &Path, options: &Options) -> Result<()> {
-    let mut arguments: Vec<String> =
-        ["run", "--quiet", "--release", "--package", "xtask", "--", "bench"].map(str::to_owned).to_vec();
-    arguments.extend(options.quick.then(|| "--quick".to_owned()));
-    arguments.extend(options.urgent.then(|| "--urgent".to_owned()));
-    for what in &options.only {
-        let name = what.to_possible_value().context("every figure has a name")?;
-        arguments.extend(["--only".to_owned(), name.get_name().to_owned()]);
-    }
+/// The same command line by an optimised build of this tool.
+fn again_optimised(root: &Path) -> Result<()> {
+    let arguments: Vec<String> = ["run", "--quiet", "--release", "--package", "xtask", "--"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(std::env::args().skip(1))
+        .collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     super::run_quietly(root, "cargo", &arguments)
 }
@@ -121,15 +134,7 @@ fn build(root: &Path) -> Result<PathBuf> {
 async fn measure(binary: &Path, options: &Options) -> Result<()> {
     let wanted = |what| options.only.is_empty() || options.only.contains(&what);
     println!("{}", json!({"machine": Machine::here()}));
-    let nowhere: SocketAddr = (Ipv4Addr::LOCALHOST, 9).into();
-    let setup = Setup {
-        binary: binary.to_owned(),
-        hook: nowhere,
-        trunk: nowhere,
-        users: 1,
-        codec: "PCMU",
-        urgent: options.urgent,
-    };
+    let setup = anywhere(binary, options.urgent);
     if wanted(What::Invite) || wanted(What::Start) {
         invitations(&setup, options, wanted(What::Invite), wanted(What::Start)).await?;
     }
@@ -140,6 +145,12 @@ async fn measure(binary: &Path, options: &Options) -> Result<()> {
         conversation(OPUS, &setup, options, "opus_participants_one_room_3_talking", 400.0).await?;
     }
     Ok(())
+}
+
+/// A server whose webhook and trunk are yet to be said.
+fn anywhere(binary: &Path, urgent: bool) -> Setup {
+    let nowhere: SocketAddr = (Ipv4Addr::LOCALHOST, 9).into();
+    Setup { binary: binary.to_owned(), hook: nowhere, trunk: nowhere, users: 1, codec: "PCMU", urgent }
 }
 
 /// Users, and so phones: nobody is invited again while still in a call.

@@ -33,6 +33,8 @@ enum Task {
     ///
     /// Builds the release server, gives it a core of its own and loads it from another; takes some minutes.
     Bench(bench::Options),
+    /// A long day at half capacity: what grows that should be flat, and what never ended.
+    Soak(bench::soak::Options),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +54,7 @@ fn perform(task: &Task) -> Result<()> {
         Task::Tidy => tidy::tidy(&root),
         Task::Coverage { check } => coverage::coverage(&root, *check),
         Task::Bench(options) => bench::bench(&root, options),
+        Task::Soak(options) => bench::soak(&root, options),
     }
 }
 

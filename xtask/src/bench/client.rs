@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -110,18 +111,43 @@ impl Bot {
         Ok(())
     }
 
+    /// Calls one user, peer to peer: the call's id.
+    pub(super) async fn place(&self, user: &str) -> Result<String> {
+        let body = json!({
+            "@odata.type": "#microsoft.graph.call",
+            "callbackUri": self.callback,
+            "requestedModalities": ["audio"],
+            "mediaConfig": {"@odata.type": "#microsoft.graph.serviceHostedMediaConfig"},
+            "tenantId": TENANT,
+            "targets": [invitee(user)],
+        });
+        let (status, call) = self.ask(Method::POST, "/communications/calls", Some(&body)).await?;
+        ensure!(status == StatusCode::CREATED, "cannot call: {status} {call}");
+        Ok(call["id"].as_str().context("a call without an id")?.to_owned())
+    }
+
+    /// Hangs up a participant; one who has left meanwhile is not missed.
+    pub(super) async fn remove(&self, call: &str, participant: &str) -> Result<()> {
+        let path = format!("/communications/calls/{call}/participants/{participant}");
+        let (status, answer) = self.ask(Method::DELETE, &path, None).await?;
+        ensure!(status.is_success() || status == StatusCode::NOT_FOUND, "cannot remove: {status} {answer}");
+        Ok(())
+    }
+
+    /// Moves a participant of one call into another.
+    pub(super) async fn fetch(&self, call: &str, user: &str, from: &str, participant: &str) -> Result<Invited> {
+        let mut person = invitee(user);
+        person["replacesCallId"] = from.into();
+        person["participantId"] = participant.into();
+        self.bring(call, vec![person], 0).await
+    }
+
     /// Invites users by id, or numbers that begin with a plus.
     pub(super) async fn invite(&self, call: &str, people: &[String], context: u64) -> Result<Invited> {
-        let people: Vec<Value> = people
-            .iter()
-            .map(|id| {
-                let kind = if id.starts_with('+') { "phone" } else { "user" };
-                json!({
-                    "@odata.type": "#microsoft.graph.invitationParticipantInfo",
-                    "identity": {"@odata.type": "#microsoft.graph.identitySet", kind: {"id": id}},
-                })
-            })
-            .collect();
+        self.bring(call, people.iter().map(|id| invitee(id)).collect(), context).await
+    }
+
+    async fn bring(&self, call: &str, people: Vec<Value>, context: u64) -> Result<Invited> {
         let body = json!({"participants": people, "clientContext": context.to_string()});
         let path = format!("/communications/calls/{call}/participants/invite");
         let (status, operation) = self.ask(Method::POST, &path, Some(&body)).await?;
@@ -132,6 +158,14 @@ impl Bot {
             participants: participants.filter_map(|one| Some(one["participantId"].as_str()?.to_owned())).collect(),
         })
     }
+}
+
+fn invitee(id: &str) -> Value {
+    let kind = if id.starts_with('+') { "phone" } else { "user" };
+    json!({
+        "@odata.type": "#microsoft.graph.invitationParticipantInfo",
+        "identity": {"@odata.type": "#microsoft.graph.identitySet", kind: {"id": id}},
+    })
 }
 
 /// Whether the server says that it is ready.
@@ -159,6 +193,8 @@ pub(super) struct Told {
 pub(super) struct Webhook {
     pub(super) address: SocketAddr,
     told: Arc<Mutex<Told>>,
+    /// It answers 503 and takes nothing.
+    down: Arc<AtomicBool>,
 }
 
 #[derive(Deserialize)]
@@ -191,7 +227,7 @@ struct Participant<'a> {
 impl Webhook {
     pub(super) async fn start() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let hook = Self { address: listener.local_addr()?, told: Arc::default() };
+        let hook = Self { address: listener.local_addr()?, told: Arc::default(), down: Arc::default() };
         let serving = hook.clone();
         tokio::spawn(async move {
             loop {
@@ -210,6 +246,11 @@ impl Webhook {
         format!("http://{}/api/calls", self.address)
     }
 
+    /// Takes nothing while it is down, as a bot that restarts.
+    pub(super) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+    }
+
     pub(super) fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -220,6 +261,10 @@ impl Webhook {
 
     async fn take(self, request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Infallible> {
         let mut answer = Response::new(Empty::new());
+        if self.down.load(Ordering::Relaxed) {
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            return Ok(answer);
+        }
         *answer.status_mut() = StatusCode::ACCEPTED;
         let Ok(body) = request.into_body().collect().await else { return Ok(answer) };
         let now = Instant::now();

@@ -89,6 +89,16 @@ struct Asked {
 
 impl Inviting {
     pub(super) async fn start(server: &Prepared, webhook: Webhook, users: usize) -> Result<Self> {
+        Self::start_staying(server, webhook, users, STAY).await
+    }
+
+    /// The same with phones that hang up after `stay`.
+    pub(super) async fn start_staying(
+        server: &Prepared,
+        webhook: Webhook,
+        users: usize,
+        stay: Duration,
+    ) -> Result<Self> {
         let account = |number| Account {
             server: server.sip.to_string(),
             transport: Transport::Udp,
@@ -102,7 +112,7 @@ impl Inviting {
             bank: BankConfig { sound: false, ..BankConfig::default() },
             users: (0..users).map(account).collect(),
             answer_after: Duration::ZERO,
-            hangup_after: Some(STAY),
+            hangup_after: Some(stay),
         })
         .await?;
         let began = Instant::now();

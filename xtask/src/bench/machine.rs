@@ -78,6 +78,20 @@ pub(super) fn resident(pid: u32) -> Result<u64> {
     Ok(kib * 1024)
 }
 
+/// What a process holds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Holding {
+    pub(super) resident_mib: f64,
+    pub(super) descriptors: usize,
+    pub(super) threads: usize,
+}
+
+pub(super) fn holding(pid: u32) -> Result<Holding> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).context("the process is gone")?.count();
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).context("the process is gone")?.count();
+    Ok(Holding { resident_mib: resident(pid)? as f64 / (1024.0 * 1024.0), descriptors, threads })
+}
+
 /// What the cores did since some moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cores {

@@ -120,6 +120,12 @@ impl Prepared {
         Ok(!self.run(&["deadletter", "list"])?.starts_with("Nothing"))
     }
 
+    /// The database and its log, bytes.
+    pub(super) fn database_bytes(&self) -> u64 {
+        let files = fs::read_dir(self.path().join("data")).into_iter().flatten().flatten();
+        files.filter(|file| file.file_name().to_string_lossy().contains(".db")).map(|file| size(&file)).sum()
+    }
+
     /// Starts the server and waits until it is ready: how long that took.
     pub(super) async fn serve(&self) -> Result<(Server, Duration)> {
         let log = File::options().create(true).append(true).open(self.log())?;
@@ -182,6 +188,11 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// One that is deleted meanwhile has none.
+fn size(file: &fs::DirEntry) -> u64 {
+    file.metadata().map_or(0, |metadata| metadata.len())
 }
 
 /// A port that is free for UDP and TCP just now.
