@@ -21,6 +21,7 @@ mod naming;
 mod network;
 mod registering;
 mod registrar;
+mod resuming;
 mod servers;
 mod talking;
 mod vocabulary;
@@ -44,7 +45,7 @@ use crate::transaction::Timing;
 pub use vocabulary::{
     AgentConfig, Algorithm, Binding, Branch, Caller, CancelDerived, ConnectId, Counters, Credentials, Dial, Direction,
     EndReason, FailedBecause, Flow, HangUpCause, Hint, Incoming, IncomingPolicy, Input, LegKey, Lookup, Nobody, Order,
-    Output, QueryId, Register, RegistrarConfig, Report, Snapshot, Tone, Transport, UnboundBecause, Users,
+    Output, QueryId, Register, RegistrarConfig, Report, Snapshot, TakeUp, Tone, Transport, UnboundBecause, Users,
 };
 
 /// Most branches of one leg that ring at once.
@@ -80,6 +81,7 @@ pub struct Agent {
     dialogs: BTreeMap<DialogId, LegKey>,
     registrations: BTreeMap<u64, Registration>,
     registrar: registrar::Locations,
+    withheld: resuming::Withheld,
 }
 
 /// A leg, by what it goes through.
@@ -101,11 +103,15 @@ enum Due {
     Registration(u64),
     Stream(Flow),
     Registrar,
+    TakingUp,
 }
 
 impl Agent {
     /// An agent without flows or legs.
     pub fn new(config: AgentConfig, now: Instant) -> Self {
+        let withheld = resuming::Withheld::new(&config);
+        let mut alarms = Alarms::new();
+        alarms.set(Due::TakingUp, config.take_up_within.map(|within| now + within));
         Self {
             timing: Timing::from_t1(config.t1),
             naming: Naming::new(config.node_secret, config.seed),
@@ -113,7 +119,7 @@ impl Agent {
             config,
             now,
             network: Network::default(),
-            alarms: Alarms::new(),
+            alarms,
             outputs: VecDeque::new(),
             counters: Counters::default(),
             is_draining: false,
@@ -130,6 +136,7 @@ impl Agent {
             legs: BTreeMap::new(),
             dialogs: BTreeMap::new(),
             registrations: BTreeMap::new(),
+            withheld,
         }
     }
 
@@ -211,6 +218,8 @@ impl Agent {
             },
             Order::HangUpSnapshot { leg, snapshot, cause } => self.hang_up_snapshot(leg, &snapshot, &cause),
             Order::CancelDerived(order) => self.cancel_derived(*order),
+            Order::TakeUp(order) => self.take_up(*order),
+            Order::TakenUp => self.taken_up(),
             Order::Reinvite { leg, offer } => self.reinvite(leg, offer),
             Order::AnswerOffer { leg, sdp } => self.answer_offer(leg, sdp),
             Order::RefuseOffer { leg, status } => self.refuse_offer(leg, status),
@@ -243,6 +252,7 @@ impl Agent {
                 Due::Registration(key) => self.registration_time(key),
                 Due::Stream(flow) => self.stream_time(flow),
                 Due::Registrar => self.registrar_time(),
+                Due::TakingUp => self.taken_up(),
             }
             self.send_waiting();
         }
@@ -329,6 +339,7 @@ impl Agent {
     }
 
     fn receive_message(&mut self, message: Message, source: Source) {
+        let Some(message) = self.withhold(message, source) else { return };
         match message {
             Message::Request(request) => self.receive_request(request, source),
             Message::Response(response) => self.receive_response(&response, source.address, source.flow),

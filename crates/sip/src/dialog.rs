@@ -4,7 +4,7 @@ mod snapshot;
 
 use std::net::SocketAddr;
 
-pub use snapshot::UnreadableSnapshot;
+pub use snapshot::{Restored, StoredTimer, UnreadableSnapshot};
 
 use crate::agent::{Flow, Hint};
 use crate::message::{CSeq, HeaderError, HeaderName, Headers, Method, NameAddr, Request, Response, Uri};

@@ -1,6 +1,6 @@
 //! Legs that are connected: ACK, re-INVITE, session timer, BYE. What the peer asks is in `asked`.
 
-mod asked;
+pub(super) mod asked;
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::network::{Hop, Way};
 use super::servers::{ALLOW, SUPPORTED, ServerKey};
 use super::vocabulary::{EndReason, HangUpCause, LegKey, Report, Snapshot};
 use super::{Agent, Due, Leg, calling::sdp_of};
-use crate::dialog::{Dialog, DialogId};
+use crate::dialog::{Dialog, DialogId, Restored, StoredTimer};
 use crate::digest::DigestClient;
 use crate::invite::reinvite::{Local, MIN_SE, Offers, SessionTimer, agree};
 use crate::message::{HeaderName, Headers, Method, NameAddr, Refresher, Request, Response, SessionExpires};
@@ -38,6 +38,8 @@ pub(super) struct Session {
     timer: Option<SessionTimer>,
     refresh_at: Option<Instant>,
     peer_updates: bool,
+    /// Requests of ours up to this number were sent by an earlier process.
+    inherited: Option<u32>,
     /// Ended by us and reported so; BYE waits for the ACK of our 2xx (RFC 3261 §15).
     parting: Option<HangUpCause>,
 }
@@ -109,6 +111,14 @@ impl Session {
         session
     }
 
+    /// An earlier process talked.
+    pub(super) fn of_earlier(now: Instant, restored: Restored, account: Option<DigestClient>) -> Self {
+        let Restored { mut dialog, local_sdp, remote_sdp, timer } = restored;
+        let inherited = Some(dialog.skip_untold());
+        let timer = timer.map(|timer| SessionTimer::starting(now, timer.interval, timer.ours));
+        Self { account, timer, inherited, ..Self::new(dialog, local_sdp, remote_sdp) }
+    }
+
     fn new(dialog: Dialog, local_sdp: Vec<u8>, remote_sdp: Vec<u8>) -> Self {
         Self {
             dialog,
@@ -124,12 +134,14 @@ impl Session {
             timer: None,
             refresh_at: None,
             peer_updates: false,
+            inherited: None,
             parting: None,
         }
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        self.dialog.snapshot(&self.local_sdp, &self.remote_sdp)
+        let timer = self.timer.map(|timer| StoredTimer { interval: timer.interval, ours: timer.ours });
+        self.dialog.snapshot(&self.local_sdp, &self.remote_sdp, timer)
     }
 
     /// Takes from a message of the peer whether it understands UPDATE, and from a 2xx to our request the session
@@ -306,9 +318,8 @@ impl Agent {
         if self.legs.contains_key(&leg) {
             return;
         }
-        if let Ok((mut dialog, ..)) = Dialog::restore(snapshot) {
-            // The earlier process may have sent more requests than it told: jump over them.
-            dialog.local_cseq = dialog.local_cseq.saturating_add(1000).min(crate::message::limits::CSEQ_MAX - 1);
+        if let Ok(Restored { mut dialog, .. }) = Dialog::restore(snapshot) {
+            dialog.skip_untold();
             let hop = Hop { uri: dialog.next_hop().clone(), hint: dialog.heard_from, advertised: dialog.advertised };
             let mut bye = dialog.request(&Method::Bye);
             add_reason(&mut bye, cause);
@@ -357,6 +368,12 @@ impl Agent {
     fn resend_ack(&mut self, leg: LegKey, response: &Response) {
         let asked = response.headers.cseq().map_or(0, |cseq| cseq.number);
         let Some(session) = self.session(leg) else { return };
+        if session.inherited.is_some_and(|last| asked <= last) {
+            // Whether the earlier process acknowledged it is not known; the peer says that it has not heard it.
+            let ack = session.dialog.ack(asked);
+            self.send_within(leg, ack, Owner::Nobody);
+            return;
+        }
         if let Ack::Sent { number, way, bytes } = &session.ack
             && *number == asked
         {

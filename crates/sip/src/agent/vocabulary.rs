@@ -152,6 +152,9 @@ pub struct AgentConfig {
     pub streams_max: usize,
     /// A stream on which nothing was received for this long is closed, unless a dialog uses it.
     pub stream_idle: Duration,
+    /// An earlier process of this node left legs that will be taken up: until [`Order::TakenUp`], or this is over, what
+    /// their peers say waits, and nobody is told that a dialog does not exist.
+    pub take_up_within: Option<Duration>,
     /// Report every message as [`Report::Trace`], credentials masked.
     pub trace: bool,
 }
@@ -174,6 +177,7 @@ impl AgentConfig {
             legs_max: 20_000,
             streams_max: 10_000,
             stream_idle: Duration::from_mins(10),
+            take_up_within: None,
             trace: false,
         }
     }
@@ -277,6 +281,12 @@ pub enum Order {
     HangUp { leg: LegKey, cause: HangUpCause },
     /// End a dialog of an earlier process with a BYE made from its snapshot. Reported as [`Report::Ended`].
     HangUpSnapshot { leg: LegKey, snapshot: Snapshot, cause: HangUpCause },
+    /// Go on with a dialog of an earlier process, as if this one had made it. Order [`Order::Reinvite`] next: it tells
+    /// the peer where we are, and whether the peer is still there. Reported is nothing but what becomes of that; a
+    /// snapshot that cannot be read, as [`Report::Ended`]. Ignored if there is a leg of this key already.
+    TakeUp(Box<TakeUp>),
+    /// All legs of an earlier process are taken up, dialled or hung up again.
+    TakenUp,
     /// End an INVITE of an earlier process of this node that nobody answered: CANCEL is derived again from the leg
     /// and the node's secret. Not reported; a 2xx that comes after all is acknowledged and ended.
     CancelDerived(Box<CancelDerived>),
@@ -323,6 +333,15 @@ pub struct Dial {
     pub credentials: Option<Credentials>,
     /// Header fields to add to each INVITE, name and value.
     pub extra_headers: Vec<(String, String)>,
+}
+
+/// [`Order::TakeUp`].
+#[derive(Clone, Debug)]
+pub struct TakeUp {
+    pub leg: LegKey,
+    pub snapshot: Snapshot,
+    /// For a peer that asks for digest authentication.
+    pub credentials: Option<Credentials>,
 }
 
 /// [`Order::CancelDerived`], with what the [`Dial`] of the earlier process said.
@@ -434,7 +453,7 @@ impl HangUpCause {
     }
 }
 
-/// A dialog as bytes, from which a later process can end it. Opaque and versioned; at most a few kilobytes.
+/// A dialog as bytes, from which a later process can go on with it or end it. Opaque and versioned; at most a few kilobytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot(pub Vec<u8>);
 

@@ -1,24 +1,57 @@
-//! A dialog as bytes: enough for a later process to end it.
+//! A dialog as bytes: enough for a later process to go on with it, or to end it.
 //!
 //! One version byte, then fields, each preceded by its length. Only this module reads what it wrote; a version it
 //! does not know is refused rather than guessed at.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::{Dialog, DialogId};
 use crate::agent::{Hint, Snapshot, Transport};
 use crate::message::{NameAddr, Uri};
 
-const VERSION: u8 = 1;
+/// What is written. Version 1 had no session timer.
+const VERSION: u8 = 2;
+const VERSION_WITHOUT_TIMER: u8 = 1;
+
+/// How many requests an earlier process may have sent of which no snapshot tells: refreshes, every 45 s at most, of
+/// seven weeks.
+const UNTOLD_MAX: u32 = 100_000;
 
 /// The bytes are no snapshot of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a dialog snapshot of version {VERSION}")]
 pub struct UnreadableSnapshot;
 
+/// What a snapshot holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The flow it used is not known any longer.
+    pub dialog: Dialog,
+    /// The descriptions last agreed on.
+    pub local_sdp: Vec<u8>,
+    pub remote_sdp: Vec<u8>,
+    pub timer: Option<StoredTimer>,
+}
+
+/// A session timer (RFC 4028), without the time that has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredTimer {
+    pub interval: Duration,
+    /// We refresh; else the peer does.
+    pub ours: bool,
+}
+
+impl Snapshot {
+    /// Our and the peer's session description, as they were last agreed on.
+    pub fn descriptions(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        Dialog::restore(self).ok().map(|restored| (restored.local_sdp, restored.remote_sdp))
+    }
+}
+
 impl Dialog {
     /// The dialog and the descriptions last agreed on.
-    pub fn snapshot(&self, local_sdp: &[u8], remote_sdp: &[u8]) -> Snapshot {
+    pub fn snapshot(&self, local_sdp: &[u8], remote_sdp: &[u8], timer: Option<StoredTimer>) -> Snapshot {
         let mut out = vec![VERSION];
         let mut field = |bytes: &[u8]| {
             out.extend((bytes.len() as u32).to_be_bytes());
@@ -39,16 +72,26 @@ impl Dialog {
         field(&[u8::from(self.is_caller)]);
         field(local_sdp);
         field(remote_sdp);
+        let timer = timer.map(|timer| [&timer.interval.as_secs().to_be_bytes()[..], &[u8::from(timer.ours)]].concat());
+        field(&timer.unwrap_or_default());
         for route in &self.routes {
             field(&route.to_bytes());
         }
         Snapshot(out)
     }
 
-    /// The dialog of a snapshot, with our and the peer's description. The flow it used is not known any longer.
-    pub fn restore(snapshot: &Snapshot) -> Result<(Self, Vec<u8>, Vec<u8>), UnreadableSnapshot> {
+    /// Our requests go on above everything that an earlier process may have sent (RFC 3261 §12.2.1.1: numbers rise, and
+    /// may skip some). Gives back its last number.
+    pub fn skip_untold(&mut self) -> u32 {
+        let last = self.local_cseq.saturating_add(UNTOLD_MAX).min(crate::message::limits::CSEQ_MAX - UNTOLD_MAX);
+        self.local_cseq = last;
+        last
+    }
+
+    /// Reads a snapshot.
+    pub fn restore(snapshot: &Snapshot) -> Result<Restored, UnreadableSnapshot> {
         let (&version, rest) = snapshot.0.split_first().ok_or(UnreadableSnapshot)?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_WITHOUT_TIMER {
             return Err(UnreadableSnapshot);
         }
         let mut reader = Reader { rest };
@@ -73,6 +116,7 @@ impl Dialog {
         let is_caller = reader.field()? == [1];
         let local_sdp = reader.field()?.to_vec();
         let remote_sdp = reader.field()?.to_vec();
+        let timer = if version == VERSION { reader.timer()? } else { None };
         let mut routes = Vec::new();
         while !reader.rest.is_empty() {
             routes.push(reader.address()?);
@@ -90,7 +134,7 @@ impl Dialog {
             advertised,
             is_caller,
         };
-        Ok((dialog, local_sdp, remote_sdp))
+        Ok(Restored { dialog, local_sdp, remote_sdp, timer })
     }
 }
 
@@ -119,6 +163,18 @@ impl<'a> Reader<'a> {
         Uri::parse(self.field()?).map_err(|_| UnreadableSnapshot)
     }
 
+    fn timer(&mut self) -> Result<Option<StoredTimer>, UnreadableSnapshot> {
+        let field = self.field()?;
+        match field.split_first_chunk::<8>() {
+            None if field.is_empty() => Ok(None),
+            Some((seconds, [ours @ (0 | 1)])) => {
+                let interval = Duration::from_secs(u64::from_be_bytes(*seconds));
+                Ok(Some(StoredTimer { interval, ours: *ours == 1 }))
+            }
+            Some(_) | None => Err(UnreadableSnapshot),
+        }
+    }
+
     fn number(&mut self) -> Result<Option<u32>, UnreadableSnapshot> {
         match self.field()? {
             [] => Ok(None),
@@ -129,7 +185,9 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Dialog, UnreadableSnapshot};
+    use std::time::Duration;
+
+    use super::{Dialog, Restored, StoredTimer, UnreadableSnapshot, VERSION_WITHOUT_TIMER};
     use crate::agent::{Hint, Snapshot, Transport};
     use crate::message::{Message, parse_datagram};
 
@@ -148,17 +206,43 @@ mod tests {
         dialog.heard_from =
             Some(Hint { flow: None, transport: Transport::Tcp, destination: "10.0.0.9:5".parse().unwrap() });
         dialog.advertised = Some("[::1]:5060".parse().unwrap());
-        let snapshot = dialog.snapshot(b"ours", b"theirs");
-        assert_eq!(Dialog::restore(&snapshot), Ok((dialog, b"ours".to_vec(), b"theirs".to_vec())));
+        let timer = Some(StoredTimer { interval: Duration::from_mins(30), ours: true });
+        let snapshot = dialog.snapshot(b"ours", b"theirs", timer);
+        let (local_sdp, remote_sdp) = (b"ours".to_vec(), b"theirs".to_vec());
+        assert_eq!(snapshot.descriptions(), Some((local_sdp.clone(), remote_sdp.clone())));
+        assert_eq!(Dialog::restore(&snapshot), Ok(Restored { dialog, local_sdp, remote_sdp, timer }));
+    }
+
+    #[test]
+    fn a_snapshot_of_the_first_version_is_read() {
+        let dialog = dialog();
+        let mut bytes = dialog.snapshot(b"ours", b"theirs", None).0;
+        // The same without the empty field of the timer, which stands after the descriptions.
+        let at = bytes.windows(6).position(|window| window == b"theirs").unwrap() + 6;
+        bytes.drain(at..at + 4);
+        bytes[0] = VERSION_WITHOUT_TIMER;
+        let restored = Dialog::restore(&Snapshot(bytes)).unwrap();
+        assert_eq!((restored.dialog, restored.timer), (dialog, None));
+    }
+
+    #[test]
+    fn numbers_go_on_above_those_of_an_earlier_process_and_stay_below_the_bound() {
+        let mut dialog = dialog();
+        dialog.local_cseq = 2;
+        assert_eq!(dialog.skip_untold(), 100_002);
+        for _ in 0..30_000 {
+            dialog.skip_untold();
+        }
+        assert!(dialog.local_cseq < crate::message::limits::CSEQ_MAX);
     }
 
     #[test]
     fn a_broken_snapshot_is_refused() {
-        let whole = dialog().snapshot(b"", b"").0;
+        let whole = dialog().snapshot(b"", b"", None).0;
         for length in 0..whole.len() {
             // Routes stand at the end, so a cut between two of them cannot be seen; anywhere else it is.
             let cut = Dialog::restore(&Snapshot(whole[..length].to_vec()));
-            assert!(cut.is_err() || cut.is_ok_and(|(dialog, ..)| dialog.routes.len() < 2), "{length}");
+            assert!(cut.is_err() || cut.is_ok_and(|cut| cut.dialog.routes.len() < 2), "{length}");
         }
         assert_eq!(Dialog::restore(&Snapshot(vec![9, 0, 0])), Err(UnreadableSnapshot));
     }

@@ -171,6 +171,31 @@ impl Negotiation {
         Negotiation { local, lines: Vec::new(), said: None, before_offer: None, offered: false, agreed: None }
     }
 
+    /// The negotiation of an earlier process, from the descriptions that were agreed on last: lines, payload types,
+    /// session id and version are as it said them. `local` is where we are now, and what we want.
+    pub fn restore(local: LocalMedia, ours: &[u8], theirs: &[u8]) -> Result<Negotiation, NegotiationError> {
+        let said = SessionDescription::parse(ours).map_err(|_| NegotiationError::Unreadable)?;
+        let session_id = said.session_id.parse().map_err(|_| NegotiationError::Unreadable)?;
+        let mut negotiation = Negotiation::new(LocalMedia { session_id, version: said.version, ..local });
+        negotiation.lines = said.media.iter().map(LocalLine::of_ours).collect();
+        // Our descriptions begin with `v=` and `o=`; what follows is what a change shows in.
+        let text = std::str::from_utf8(ours).map_err(|_| NegotiationError::Unreadable)?;
+        let content = text.splitn(3, "\r\n").nth(2).ok_or(NegotiationError::Unreadable)?;
+        negotiation.said = Some((content.to_owned(), said.version));
+        negotiation.offered = true;
+        negotiation.accept_answer(theirs)?;
+        negotiation.offered = false;
+        Ok(negotiation)
+    }
+
+    /// The next description is a newer version, changed or not: the peer may have heard another one that it takes for
+    /// this one.
+    pub fn say_anew(&mut self) {
+        if let Some((content, _)) = &mut self.said {
+            content.clear();
+        }
+    }
+
     /// What is agreed, if anything is.
     pub fn agreed(&self) -> Option<&Agreed> {
         self.agreed.as_ref()
@@ -459,6 +484,19 @@ fn pick_event(audio: &AudioMedia, codec: CodecName, allowed: impl Fn(&AudioForma
 }
 
 impl LocalLine {
+    /// A line of a description that we wrote ourselves.
+    fn of_ours(line: &MediaLine) -> LocalLine {
+        let Some(audio) = line.audio.as_ref().filter(|_| line.port != 0) else { return Self::off(line) };
+        let format = |format: &AudioFormat| {
+            if format.is_telephone_event() {
+                return Some(LocalFormat::Event(format.payload_type, format.clock));
+            }
+            format.codec().map(|codec| LocalFormat::Codec(format.payload_type, codec))
+        };
+        let formats = audio.formats.iter().filter_map(format).collect();
+        LocalLine::Audio { protocol: line.protocol.clone(), formats, rtcp_mux: audio.rtcp_mux }
+    }
+
     fn off(line: &MediaLine) -> LocalLine {
         LocalLine::Off { kind: line.kind.clone(), protocol: line.protocol.clone(), formats: line.formats.clone() }
     }

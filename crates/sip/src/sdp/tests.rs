@@ -298,3 +298,39 @@ fn garbage_never_panics() {
         let _ = offerer.accept_answer(&bytes);
     });
 }
+
+#[test]
+fn a_later_process_goes_on_with_a_negotiation() {
+    let mut caller = Negotiation::new(LocalMedia { rtcp_mux: true, ..local() });
+    let offer = caller.offer();
+    let answer =
+        audio("RTP/AVP 111 97\r\na=rtpmap:111 OPUS/48000/2\r\na=rtpmap:97 telephone-event/48000\r\na=rtcp-mux\r\n");
+    let agreed = caller.accept_answer(answer.as_bytes()).unwrap();
+    // It knows where it is; everything else is in the descriptions.
+    let here = LocalMedia { session_id: 0, rtcp_mux: true, ..local() };
+    let mut later = Negotiation::restore(here.clone(), &offer, answer.as_bytes()).unwrap();
+    assert_eq!(later.agreed(), Some(&agreed));
+    assert_eq!(later.offer(), offer, "RFC 3264 §8: the same words, the same version");
+    assert_eq!(later.accept_answer(answer.as_bytes()).unwrap(), agreed);
+    later.say_anew();
+    assert!(String::from_utf8(later.offer()).unwrap().contains("o=- 77 2 IN"));
+
+    let mut moved = Negotiation::restore(LocalMedia { port: 30000, ..here }, &offer, answer.as_bytes()).unwrap();
+    let moved = String::from_utf8(moved.offer()).unwrap();
+    assert!(moved.contains("o=- 77 2 IN") && moved.contains("m=audio 30000 "), "{moved}");
+}
+
+#[test]
+fn a_later_process_goes_on_with_a_session_that_the_peer_changed() {
+    let mut callee = Negotiation::new(local());
+    let video = "m=video 4002 RTP/AVP 34\r\n";
+    let hold = audio(&format!("RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=sendonly\r\n{video}"));
+    let (answer, agreed) = callee.answer(hold.as_bytes()).unwrap();
+    assert_eq!(agreed.direction, Direction::RecvOnly);
+    let mut later = Negotiation::restore(local(), &answer, hold.as_bytes()).unwrap();
+    assert_eq!(later.agreed(), Some(&agreed), "what was held is held");
+    let offer = String::from_utf8(later.offer()).unwrap();
+    assert!(offer.contains("o=- 77 2 IN") && offer.contains("a=sendrecv"), "{offer}");
+    assert_eq!(lines(&offer, "m="), ["m=audio 20000 RTP/AVP 0 101", "m=video 0 RTP/AVP 34"]);
+    assert_eq!(Negotiation::restore(local(), b"junk", hold.as_bytes()), Err(NegotiationError::Unreadable));
+}

@@ -221,7 +221,7 @@ fn a_later_process_ends_a_dialog_from_its_snapshot() {
     world.wait_ended(0);
     let ended = world.wait_ended(1);
     assert!(matches!(ended, Report::Ended { reason: EndReason::Bye { cause: Some(500) }, .. }), "{ended:?}");
-    assert!(world.find_sent(0, "BYE").contains("CSeq: 1002 BYE"));
+    assert!(world.find_sent(0, "BYE").contains("CSeq: 100002 BYE"));
     world.settle();
 }
 

@@ -5,6 +5,7 @@ mod challenges;
 mod offers;
 mod plain;
 mod registering;
+mod resuming;
 mod seeds;
 mod streams;
 mod world;

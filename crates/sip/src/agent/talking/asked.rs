@@ -259,7 +259,7 @@ impl Agent {
 }
 
 /// The dialog a request of the peer belongs to.
-fn dialog_id(request: &Request) -> Option<DialogId> {
+pub(in crate::agent) fn dialog_id(request: &Request) -> Option<DialogId> {
     let headers = &request.headers;
     Some(DialogId {
         call_id: headers.call_id().ok()?.to_owned(),

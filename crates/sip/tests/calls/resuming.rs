@@ -1,0 +1,264 @@
+//! A process dies, and another one of the same node takes its legs up: one of two agents is rebuilt from snapshots.
+
+use sip::agent::{Agent, AgentConfig, EndReason, FailedBecause, HangUpCause, LegKey, Order, Report, Snapshot, TakeUp};
+
+use super::world::{ANSWER, LEG, OFFER, World, config, seconds};
+
+/// The node that dies is 0, its phone 1.
+fn answered(world: &mut World) -> (LegKey, Snapshot) {
+    world.dial(0, LEG, &[1]);
+    let leg = world.wait_incoming(1);
+    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    let snapshot = world.wait(0, |report| match report {
+        Report::Answered { snapshot, .. } => Some(snapshot.clone()),
+        _ => None,
+    });
+    (leg, snapshot)
+}
+
+fn talking(world: &mut World) -> (LegKey, Snapshot) {
+    let answered = answered(world);
+    world.order(0, Order::Confirm { leg: LEG });
+    world.wait(1, |report| matches!(report, Report::Confirmed { .. }).then_some(()));
+    answered
+}
+
+/// What the next process is told.
+fn later() -> AgentConfig {
+    let mut later = config(1);
+    later.seed = [200; 32];
+    later.take_up_within = Some(seconds(10));
+    later
+}
+
+fn take_up(world: &mut World, snapshot: &Snapshot) {
+    let order = TakeUp { leg: LEG, snapshot: snapshot.clone(), credentials: None };
+    world.order(0, Order::TakeUp(Box::new(order)));
+}
+
+fn wait_offer_answered(world: &mut World) -> Snapshot {
+    world.wait(0, |report| match report {
+        Report::OfferAnswered { leg: LEG, snapshot, .. } => Some(snapshot.clone()),
+        Report::Ended { reason, .. } => panic!("ended: {reason:?}"),
+        _ => None,
+    })
+}
+
+fn header<'a>(message: &'a str, name: &str) -> &'a str {
+    message.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {message}"))
+}
+
+/// The phone takes a re-INVITE.
+fn accept_offer(world: &mut World, leg: LegKey) {
+    world.wait(1, |report| matches!(report, Report::Offered { .. }).then_some(()));
+    world.order(1, Order::AnswerOffer { leg, sdp: ANSWER.to_vec() });
+}
+
+#[test]
+fn a_dialog_is_gone_on_with() {
+    let mut world = World::pair(60);
+    let (leg, snapshot) = talking(&mut world);
+    let first = world.find_sent(0, "INVITE").to_owned();
+    let tag = header(world.find_sent(1, "SIP/2.0 200"), "To:").to_owned();
+    world.restart(0, later());
+    world.nodes[0].sent.clear();
+    take_up(&mut world, &snapshot);
+    world.order(0, Order::Reinvite { leg: LEG, offer: OFFER.to_vec() });
+    world.order(0, Order::TakenUp);
+    accept_offer(&mut world, leg);
+    let second = wait_offer_answered(&mut world);
+    let invite = world.find_sent(0, "INVITE").to_owned();
+    for name in ["Call-ID:", "From:"] {
+        assert_eq!(header(&invite, name), header(&first, name));
+    }
+    assert_eq!(header(&invite, "To:"), tag);
+    // RFC 3261 §12.2.1.1: above anything that the first process may have sent.
+    assert_eq!(header(&invite, "CSeq:"), "CSeq: 100002 INVITE");
+
+    // And once more, from the later snapshot; then the phone hangs up.
+    world.restart(0, AgentConfig { seed: [201; 32], ..later() });
+    world.nodes[0].sent.clear();
+    take_up(&mut world, &second);
+    world.order(0, Order::TakenUp);
+    world.order(0, Order::Reinvite { leg: LEG, offer: OFFER.to_vec() });
+    accept_offer(&mut world, leg);
+    wait_offer_answered(&mut world);
+    assert_eq!(header(world.find_sent(0, "INVITE"), "CSeq:"), "CSeq: 200003 INVITE");
+    world.hang_up(1, leg);
+    let ended = world.wait_ended(0);
+    assert!(matches!(ended, Report::Ended { reason: EndReason::Bye { .. }, local: false, .. }), "{ended:?}");
+    world.settle();
+    assert_eq!(world.count_sent(1, "BYE"), 1);
+    assert_eq!(world.count_sent(0, "SIP/2.0 481"), 0);
+}
+
+#[test]
+fn a_phone_that_hangs_up_before_its_leg_is_taken_up_is_not_told_that_there_is_none() {
+    let mut world = World::pair(61);
+    let (leg, snapshot) = talking(&mut world);
+    world.restart(0, later());
+    world.hang_up(1, leg);
+    world.run_for(seconds(2));
+    assert_eq!(world.count_sent(0, "SIP/2.0 481"), 0);
+    take_up(&mut world, &snapshot);
+    world.order(0, Order::TakenUp);
+    let ended = world.wait_ended(0);
+    assert!(matches!(ended, Report::Ended { reason: EndReason::Bye { .. }, local: false, .. }), "{ended:?}");
+    world.settle();
+    assert_eq!(world.count_sent(0, "SIP/2.0 481"), 0);
+    assert!(world.count_sent(0, "SIP/2.0 200") >= 1);
+}
+
+#[test]
+fn a_phone_that_changes_the_session_before_its_leg_is_taken_up_is_answered_after() {
+    let mut world = World::pair(62);
+    let (leg, snapshot) = talking(&mut world);
+    world.restart(0, later());
+    world.order(1, Order::Reinvite { leg, offer: ANSWER.to_vec() });
+    world.run_for(seconds(1));
+    take_up(&mut world, &snapshot);
+    world.order(0, Order::TakenUp);
+    world.wait(0, |report| matches!(report, Report::Offered { leg: LEG, .. }).then_some(()));
+    world.order(0, Order::AnswerOffer { leg: LEG, sdp: OFFER.to_vec() });
+    world.wait(1, |report| matches!(report, Report::OfferAnswered { .. }).then_some(()));
+    world.hang_up(0, LEG);
+    world.wait_ended(1);
+    world.settle();
+}
+
+#[test]
+fn an_answer_that_was_written_down_but_not_acknowledged_is_acknowledged_by_the_next_process() {
+    let mut world = World::pair(63);
+    let (leg, snapshot) = answered(&mut world);
+    world.restart(0, later());
+    world.run_for(seconds(1));
+    take_up(&mut world, &snapshot);
+    world.order(0, Order::TakenUp);
+    world.wait(1, |report| matches!(report, Report::Confirmed { .. }).then_some(()));
+    assert!(world.find_sent(0, "ACK").contains("CSeq: 1 ACK"));
+    world.run_for(seconds(60));
+    assert_eq!(world.count_sent(0, "BYE") + world.count_sent(1, "BYE"), 0, "they talk");
+    world.hang_up(1, leg);
+    world.wait_ended(0);
+    world.settle();
+}
+
+#[test]
+fn a_phone_that_rings_goes_on_ringing() {
+    let mut world = World::pair(64);
+    world.dial(0, LEG, &[1]);
+    let leg = world.wait_incoming(1);
+    world.order(1, Order::Ring { leg, status: 180, sdp: None });
+    world.run_for(seconds(5));
+    let first = world.find_sent(0, "INVITE").to_owned();
+    world.restart(0, later());
+    world.nodes[0].sent.clear();
+    world.dial(0, LEG, &[1]);
+    world.order(0, Order::TakenUp);
+    world.wait(0, |report| matches!(report, Report::Ringing { status: 180, .. }).then_some(()));
+    let again = world.find_sent(0, "INVITE").to_owned();
+    for name in ["Via:", "Call-ID:", "From:", "CSeq:"] {
+        assert_eq!(header(&again, name), header(&first, name), "RFC 3261 §17.2.1: a repetition");
+    }
+    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    world.wait(0, |report| matches!(report, Report::Answered { .. }).then_some(()));
+    // Whoever was answered confirms, and says where it is now.
+    world.order(0, Order::Reinvite { leg: LEG, offer: OFFER.to_vec() });
+    assert_eq!(world.count_sent(0, "INVITE"), 1, "not before the ACK");
+    world.order(0, Order::Confirm { leg: LEG });
+    accept_offer(&mut world, leg);
+    wait_offer_answered(&mut world);
+    assert!(world.take(1).iter().all(|report| !matches!(report, Report::Incoming(_))), "it rang once");
+    world.hang_up(0, LEG);
+    world.wait_ended(1);
+    world.settle();
+}
+
+#[test]
+fn a_phone_that_answers_while_nobody_is_there_is_met() {
+    // Its 200 comes before the INVITE is sent again, or after, or is lost once more.
+    for (seed, pause) in [(65, 0), (66, 3), (67, 20)] {
+        let mut world = World::pair(seed);
+        world.dial(0, LEG, &[1]);
+        let leg = world.wait_incoming(1);
+        world.order(1, Order::Ring { leg, status: 180, sdp: None });
+        world.run_for(seconds(2));
+        world.nodes[0].is_down = true;
+        world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+        world.run_for(seconds(pause));
+        world.nodes[0].is_down = false;
+        world.restart(0, later());
+        world.run_for(seconds(4));
+        world.dial(0, LEG, &[1]);
+        world.order(0, Order::TakenUp);
+        world.wait(0, |report| matches!(report, Report::Answered { .. }).then_some(()));
+        world.order(0, Order::Confirm { leg: LEG });
+        world.wait(1, |report| matches!(report, Report::Confirmed { .. }).then_some(()));
+        assert_eq!(world.count_sent(0, "BYE"), 0);
+        world.hang_up(0, LEG);
+        world.wait_ended(1);
+        world.settle();
+    }
+}
+
+#[test]
+fn a_phone_that_declines_while_nobody_is_there_does_not_ring_again() {
+    let mut world = World::pair(68);
+    world.dial(0, LEG, &[1]);
+    let leg = world.wait_incoming(1);
+    world.order(1, Order::Ring { leg, status: 180, sdp: None });
+    world.run_for(seconds(2));
+    world.restart(0, later());
+    world.order(1, Order::Refuse { leg, status: 486 });
+    world.run_for(seconds(2));
+    world.take(1);
+    world.dial(0, LEG, &[1]);
+    world.order(0, Order::TakenUp);
+    let ended = world.wait_ended(0);
+    assert!(matches!(ended, Report::Failed { status: 486, because: FailedBecause::Refused, .. }), "{ended:?}");
+    world.settle();
+    assert!(world.take(1).is_empty());
+}
+
+#[test]
+fn a_phone_that_has_lost_the_dialog_or_is_silent_has_left() {
+    // RFC 3261 §12.2.1.2.
+    for silent in [false, true] {
+        let mut world = World::pair(69);
+        let (_, snapshot) = talking(&mut world);
+        world.restart(0, later());
+        world.nodes[1].agent = Agent::new(config(2), world.now);
+        world.restart(1, config(2));
+        world.nodes[1].is_down = silent;
+        take_up(&mut world, &snapshot);
+        world.order(0, Order::Reinvite { leg: LEG, offer: OFFER.to_vec() });
+        world.order(0, Order::TakenUp);
+        let ended = world.wait_ended(0);
+        assert!(matches!(ended, Report::Ended { reason: EndReason::Lost, .. }), "{ended:?}");
+        assert!(world.now <= world.start + seconds(50));
+        world.settle();
+    }
+}
+
+#[test]
+fn a_taking_up_that_nobody_ends_is_over_after_a_while() {
+    let mut world = World::pair(70);
+    let (leg, _) = talking(&mut world);
+    world.restart(0, later());
+    world.hang_up(1, leg);
+    world.run_for(seconds(9));
+    assert_eq!(world.count_sent(0, "SIP/2.0 481"), 0);
+    world.run_for(seconds(2));
+    assert!(world.count_sent(0, "SIP/2.0 481") >= 1);
+    world.settle();
+}
+
+#[test]
+fn an_unreadable_snapshot_is_said_to_be_lost() {
+    let mut world = World::pair(71);
+    take_up(&mut world, &Snapshot(vec![1, 2, 3]));
+    let ended = world.wait_ended(0);
+    assert!(matches!(ended, Report::Ended { leg: LEG, reason: EndReason::Lost, local: true }), "{ended:?}");
+    world.order(0, Order::HangUp { leg: LEG, cause: HangUpCause::default() });
+    world.settle();
+}
