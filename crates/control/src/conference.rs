@@ -10,6 +10,7 @@ mod ending;
 mod inviting;
 mod moving;
 mod placing;
+mod resuming;
 mod settling;
 mod waiting;
 
@@ -214,6 +215,7 @@ impl Conference {
             Signal::Acknowledged { by, number } => self.acknowledged(*by, *number),
             Signal::Undeliverable { to, number } => self.undeliverable(*to, *number),
             Signal::Restarted => self.restarted(now),
+            Signal::Stopping => self.stopping(now),
             Signal::Time => self.time_passed(now),
         }
     }

@@ -15,6 +15,10 @@ pub struct Leg {
     /// put elsewhere.
     pub epoch: u32,
     pub state: LegState,
+    /// The process that talked to the endpoint has ended: by then the switch has taken the leg up again, or it is given
+    /// up. Only a leg that is heard has it.
+    #[serde(default)]
+    pub resume_by: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

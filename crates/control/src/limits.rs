@@ -15,6 +15,10 @@ pub const AUDIO_WITHIN: Duration = Duration::from_secs(2);
 /// From our BYE or CANCEL to giving the leg up: SIP's timers B and F end every transaction after 32 s.
 pub const HANG_UP_WITHIN: Duration = Duration::from_secs(35);
 
+/// From a restart to giving up a leg that nobody reported on: the switch is sooner, as its re-INVITE ends after 32 s
+/// and is sent within seconds.
+pub const RESUME_WITHIN: Duration = Duration::from_mins(1);
+
 /// An application that deleted its call hears of its end no later than this, whatever the phone does.
 pub const TERMINATE_WITHIN: Duration = Duration::from_secs(5);
 

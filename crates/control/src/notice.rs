@@ -88,6 +88,8 @@ fn told_of(conference: &Conference, event: &Event) -> Option<Notice> {
         | Event::LegDialed { .. }
         | Event::LegConnected { .. }
         | Event::LegReshaped { .. }
+        | Event::LegInterrupted { .. }
+        | Event::LegResumed { .. }
         | Event::LegEnding { .. }
         | Event::LegLent { .. }
         | Event::LegKept { .. }

@@ -114,8 +114,10 @@ pub enum Signal {
         to: ConferenceId,
         number: u64,
     },
-    /// The process that held this conference ended, and this is another one.
+    /// The process that held this conference ended without a word, and this is another one: it goes on from here.
     Restarted,
+    /// The server stops for good: everything ends.
+    Stopping,
     /// A deadline has passed.
     Time,
 }
@@ -132,6 +134,8 @@ pub enum LegNews {
     Held(bool),
     /// The session changed shape (re-INVITE, new remote target).
     Reshaped(Snapshot),
+    /// The endpoint is still there, and this process talks to it in the dialog of an earlier one.
+    Resumed(Snapshot),
     /// The leg is gone, for whatever reason: the last news of it.
     HungUp(Cause),
 }
@@ -198,6 +202,15 @@ pub enum Event {
         snapshot: Snapshot,
     },
     LegReshaped {
+        leg: LegId,
+        snapshot: Snapshot,
+    },
+    /// The process that talked to it ended; the switch is to take it up again.
+    LegInterrupted {
+        leg: LegId,
+        resume_by: Timestamp,
+    },
+    LegResumed {
         leg: LegId,
         snapshot: Snapshot,
     },
@@ -325,6 +338,14 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LegAction {
     Dial(Target),
+    /// Dial what an earlier process dialled: the same INVITEs, so that a phone that rings goes on ringing. Whoever
+    /// answers may have answered the earlier offer.
+    DialAgain(Target),
+    /// Talk on in the dialog of an earlier process. Answered by `Resumed` or `HungUp`.
+    Resume {
+        snapshot: Snapshot,
+        target: Target,
+    },
     /// Acknowledge the endpoint's answer: it is written down.
     Confirm,
     /// The snapshot finds the dialog of an earlier process; the target, an INVITE of one.

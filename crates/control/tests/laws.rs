@@ -22,6 +22,7 @@ enum Step {
     PostTwice,
     Wait { seconds: u8 },
     Restart { id: u8 },
+    Stop { id: u8 },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -32,13 +33,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (id(), any::<bool>()).prop_map(|(into, again)| Step::Ring { into, again }),
         5 => (id(), id(), any::<u8>(), any::<bool>())
             .prop_map(|(into, from, whom, whole)| Step::Bring { into, from, whom, whole }),
-        12 => (any::<u8>(), 0..6_u8).prop_map(|(whom, kind)| Step::News { whom, kind }),
+        12 => (any::<u8>(), 0..7_u8).prop_map(|(whom, kind)| Step::News { whom, kind }),
         1 => (id(), any::<u8>()).prop_map(|(from, whom)| Step::Remove { from, whom }),
         1 => id().prop_map(|id| Step::HangUp { id }),
         6 => (1..4_u8).prop_map(|count| Step::Post { count }),
         1 => Just(Step::PostTwice),
         2 => (0..30_u8).prop_map(|seconds| Step::Wait { seconds }),
-        1 => id().prop_map(|id| Step::Restart { id }),
+        2 => id().prop_map(|id| Step::Restart { id }),
+        1 => id().prop_map(|id| Step::Stop { id }),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -139,6 +141,7 @@ impl Play {
                     0 => LegNews::Ringing,
                     1..=3 => LegNews::Connected(stage::snapshot(n)),
                     4 => LegNews::MediaUp,
+                    5 => LegNews::Resumed(stage::snapshot(n)),
                     _ => LegNews::HungUp(Cause::PeerHungUp { phone: false }),
                 };
                 let owners: Vec<_> =
@@ -169,6 +172,11 @@ impl Play {
             Step::Restart { id } => {
                 if self.is_open(id) {
                     self.stage.signal_to(conference(id.into()), Signal::Restarted);
+                }
+            }
+            Step::Stop { id } => {
+                if self.is_open(id) {
+                    self.stage.signal_to(conference(id.into()), Signal::Stopping);
                 }
             }
         }

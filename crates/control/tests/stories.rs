@@ -531,13 +531,13 @@ fn operations_fail_before_their_call_ends() {
 }
 
 #[test]
-fn a_restart_fails_operations_ends_calls_and_hangs_every_phone_up() {
+fn a_server_that_stops_fails_operations_ends_calls_and_hangs_every_phone_up() {
     let mut stage = Stage::new();
     stage.group(1, &[7, 8]);
     stage.invite(1, 1, invite(5, vec![ring(9)])).unwrap();
     stage.told();
     stage.effects();
-    stage.signal_to(conference(1), Signal::Restarted);
+    stage.signal_to(conference(1), Signal::Stopping);
     let told = ["call 1: op 5 failed by ServiceRestarted", "call 1: terminated ServiceRestarted"];
     assert_eq!(stage.told(), strings(&told));
     let hung = ["hang up 9 Cancelled", "hang up 7 ServiceRestarted", "hang up 8 ServiceRestarted", "mix 1 []"];
@@ -546,6 +546,108 @@ fn a_restart_fails_operations_ends_calls_and_hangs_every_phone_up() {
         stage.news(1, n, LegNews::HungUp(Cause::Cancelled));
     }
     assert!(!stage.at(1).is_open());
+}
+
+#[test]
+fn a_restart_takes_every_leg_up_again_and_tells_nobody() {
+    let mut stage = Stage::new();
+    stage.group(1, &[7, 8, 6]);
+    stage.invite(1, 1, invite(5, vec![ring(9)])).unwrap();
+    stage.command(1, APP, Command::Remove { call: call(1), participant: person(6) }).unwrap();
+    stage.told();
+    stage.effects();
+    stage.signal_to(conference(1), Signal::Restarted);
+    assert_eq!(stage.told(), strings(&[]), "CALL-2");
+    let taken_up = ["hang up 6 Removed", "resume 7 dialog 7", "resume 8 dialog 8", "dial 9 again", "mix 1 [7, 8]"];
+    assert_eq!(stage.effects(), strings(&taken_up));
+    stage.news(1, 7, LegNews::Resumed(snapshot(77)));
+    assert_eq!(stage.at(1).leg(leg(7)).unwrap().snapshot(), Some(&snapshot(77)));
+    stage.news(1, 8, LegNews::Resumed(snapshot(88)));
+    // The operation that was under way ends as if nothing had been.
+    stage.answer(1, 9);
+    assert_eq!(stage.told(), strings(&["call 1: op 5 completed", "call 1: roster [7, 8, 9, 1001]"]));
+    stage.wait(120);
+    assert_eq!(stage.roster(1), [7, 8, 9, 1001], "a leg that was taken up has no deadline");
+}
+
+#[test]
+fn a_leg_that_is_not_taken_up_leaves_as_its_phone_would() {
+    let mut stage = Stage::new();
+    stage.group(1, &[7, 8]);
+    stage.talking(2, 9);
+    stage.told();
+    for id in [1, 2] {
+        stage.signal_to(conference(id), Signal::Restarted);
+    }
+    stage.effects();
+    // Its phone hung up meanwhile.
+    stage.news(1, 7, LegNews::HungUp(Cause::PeerHungUp { phone: false }));
+    assert_eq!(stage.told(), strings(&["call 1: roster [8, 1001]"]));
+    // Nobody ever says what became of the others: that is no reason to wait for ever.
+    stage.wait(59);
+    assert_eq!(stage.told(), strings(&[]));
+    stage.wait(1);
+    assert_eq!(
+        stage.effects(),
+        strings(&["mix 1 [8]", "hang up 8 NoSignalling", "mix 1 []", "hang up 9 NoSignalling", "mix 2 []"])
+    );
+    assert_eq!(stage.told(), strings(&["call 1: roster [1001]", "call 2: terminated NoSignalling"]));
+}
+
+#[test]
+fn deadlines_keep_their_time_over_a_restart() {
+    // INV-28
+    let mut stage = Stage::new();
+    stage.talking(1, 7);
+    stage.invite(1, 1, invite(5, vec![ring(9)])).unwrap();
+    stage.wait(40);
+    stage.signal_to(conference(1), Signal::Restarted);
+    stage.news(1, 7, LegNews::Resumed(snapshot(7)));
+    stage.told();
+    stage.wait(20);
+    assert_eq!(stage.told(), strings(&["call 1: op 5 failed [NoAnswer]"]));
+    // Whoever was to ring until a time that has passed does not ring again.
+    stage.invite(1, 1, invite(6, vec![ring(8)])).unwrap();
+    stage.effects();
+    stage.now = stage.now + std::time::Duration::from_secs(90);
+    stage.signal_to(conference(1), Signal::Restarted);
+    stage.signal_to(conference(1), Signal::Time);
+    let effects = stage.effects();
+    assert!(!effects.contains(&"dial 8 again".to_owned()), "{effects:?}");
+    assert!(effects.contains(&"hang up 8 NoAnswer".to_owned()), "{effects:?}");
+}
+
+#[test]
+fn a_leg_that_was_lent_when_the_process_died_is_taken_up_by_both_and_ends_in_one() {
+    // INV-21
+    let mut stage = Stage::new();
+    stage.group(1, &[7, 8]);
+    stage.talking(2, 9);
+    stage.deliver = false;
+    stage.invite(2, 2, invite(5, vec![moving(7, 70, 1, 1)])).unwrap();
+    let (from, to, number, message) = stage.mail.remove(0);
+    stage.signal_to(to, Signal::Told { from, number, message });
+    let (from, to, number, message) = stage.mail.remove(0);
+    stage.signal_to(to, Signal::Told { from, number, message });
+    // Taken over there, still lent here.
+    stage.effects();
+    stage.mail.clear();
+    for id in [1, 2] {
+        stage.signal_to(conference(id), Signal::Restarted);
+    }
+    let resumed = stage.effects().into_iter().filter(|effect| effect == "resume 7 dialog 7").count();
+    assert_eq!(resumed, 2);
+    for id in [1, 2] {
+        stage.news(id, 7, LegNews::Resumed(snapshot(7)));
+        for n in [8, 9] {
+            stage.news(id, n, LegNews::Resumed(snapshot(n)));
+        }
+    }
+    stage.deliver = true;
+    stage.wait(60);
+    stage.post();
+    assert_eq!(stage.roster(1), [8, 1001]);
+    assert_eq!(stage.roster(2), [9, 70, 1002]);
 }
 
 #[test]

@@ -98,8 +98,11 @@ async fn switch(mut orders: mpsc::Receiver<(ConferenceId, Effect)>, news: mpsc::
     while let Some((conference, effect)) = orders.recv().await {
         let Effect::Leg(leg, action) = effect else { continue };
         let heard = match action {
-            LegAction::Dial(_) => vec![LegNews::Ringing, LegNews::Connected(Snapshot("x".repeat(400)))],
+            LegAction::Dial(_) | LegAction::DialAgain(_) => {
+                vec![LegNews::Ringing, LegNews::Connected(Snapshot("x".repeat(400)))]
+            }
             LegAction::Confirm => vec![LegNews::MediaUp],
+            LegAction::Resume { snapshot, .. } => vec![LegNews::Resumed(snapshot)],
             LegAction::HangUp { cause, .. } => vec![LegNews::HungUp(cause)],
         };
         for heard in heard {

@@ -55,6 +55,15 @@ enum Woken {
     Stop,
 }
 
+/// Says when dropped that its conference has been taken up, or never will be.
+struct TakenUp(Arc<Shared>);
+
+impl Drop for TakenUp {
+    fn drop(&mut self) {
+        self.0.not_taken_up.send_modify(|left| *left = left.saturating_sub(1));
+    }
+}
+
 /// Why a turn did not come about.
 enum Failed {
     Refused(Refusal),
@@ -95,6 +104,7 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         if self.origin == Origin::Log {
             let shared = Arc::clone(&self.shared);
+            let _taken_up = TakenUp(Arc::clone(&shared));
             let _permit = shared.taking_up.acquire().await;
             if shared.stopping.is_cancelled() {
                 return;

@@ -174,6 +174,14 @@ impl Engine {
         self.shared.clock.now()
     }
 
+    /// Waits until every conference of the log goes on from where it stood, and what is to be done for it has been let
+    /// go; those whose log does not read do not count.
+    pub async fn taken_up(&self) {
+        let mut left = self.shared.not_taken_up.subscribe();
+        // The sender lives as long as we do.
+        let _ = left.wait_for(|left| *left == 0).await;
+    }
+
     /// How many conferences are live.
     pub fn live(&self) -> usize {
         *self.shared.registry.live().borrow()
@@ -184,11 +192,11 @@ impl Engine {
         self.shared.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Ends every conference as a restart would: operations fail, calls end, phones are hung up.
+    /// Ends every conference: operations fail, calls end, phones are hung up.
     pub fn end_all(&self) {
         for conference in self.shared.registry.all() {
             // One that closes by itself meanwhile is not missed.
-            let _ = self.shared.post(conference, Item::Signal(Signal::Restarted), WhenMissing::GiveUp);
+            let _ = self.shared.post(conference, Item::Signal(Signal::Stopping), WhenMissing::GiveUp);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Takes up what an earlier process left: each conference of the log hears that its process has ended, and decides.
+//! Takes up what an earlier process left: each conference of the log hears that its process has ended, and goes on.
 
 use std::sync::Arc;
 

@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// Bounds how many logs are read at once when taking up.
     pub(crate) taking_up: Semaphore,
+    /// Conferences of the log that have not been told of the restart yet.
+    pub(crate) not_taken_up: watch::Sender<usize>,
 }
 
 /// What is put into a mailbox.
@@ -88,6 +90,7 @@ impl Shared {
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
             taking_up: Semaphore::new(TAKEN_UP_AT_ONCE),
+            not_taken_up: watch::Sender::new(0),
         }
     }
 
@@ -117,6 +120,7 @@ impl Shared {
     pub(crate) fn take_up(self: &Arc<Self>, id: ConferenceId) {
         let mut mailboxes = self.registry.lock();
         if !mailboxes.queues.contains_key(&id) {
+            self.not_taken_up.send_modify(|left| *left += 1);
             self.open(&mut mailboxes, id, Origin::Log);
         }
     }

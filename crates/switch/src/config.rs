@@ -11,6 +11,9 @@ pub struct SwitchConfig {
     pub media: MediaConfig,
     /// Legs at one time; further dials fail at once.
     pub legs_max: usize,
+    /// An earlier process may have left legs: until [`crate::Switch::taken_up`], or this is over, phones are not told that
+    /// their dialogs do not exist.
+    pub take_up_within: Option<Duration>,
 }
 
 /// SIP: where we listen, who we say we are.
@@ -97,6 +100,7 @@ impl SwitchConfig {
                 talkers_max: 10,
             },
             legs_max: 4_000,
+            take_up_within: None,
         }
     }
 }

@@ -26,6 +26,8 @@ pub enum What {
     Answered { codec: &'static str },
     /// ACK sent.
     Acknowledged,
+    /// Taken up from an earlier process: the phone is still in its dialog.
+    Resumed,
     /// The first packet of audio.
     MediaUp,
     /// Put into its first room.
@@ -55,6 +57,7 @@ impl fmt::Display for Happening {
             What::Rings { status } => write!(f, "{status} ← {who}"),
             What::Answered { codec } => write!(f, "200 OK ← {who}, {codec}"),
             What::Acknowledged => write!(f, "ACK → {who}"),
+            What::Resumed => write!(f, "{who} is still there"),
             What::MediaUp => write!(f, "audio ← {who}"),
             What::Attached => write!(f, "{who} joins the mix"),
             What::Reattached { .. } => write!(f, "{who} is re-attached to another mix"),

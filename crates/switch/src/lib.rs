@@ -138,6 +138,11 @@ impl Switch {
         figures.await.unwrap_or_default()
     }
 
+    /// Everything that an earlier process left has been given as effects: what phones said meanwhile is heard.
+    pub async fn taken_up(&self) {
+        let _ = self.requests.send(Request::TakenUp).await;
+    }
+
     /// Refuses new dialogs from here on; what is under way goes on.
     pub async fn drain(&self) {
         let _ = self.requests.send(Request::Drain).await;

@@ -7,6 +7,7 @@ mod effects;
 mod leg;
 mod news;
 mod reports;
+mod resuming;
 mod trunks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,6 +28,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::leg::{Gone, Leg};
 use self::news::StatisticsRound;
+use self::resuming::Resumes;
 use self::trunks::Trunks;
 use crate::dialing::default_route;
 use crate::directory::{Directory, Found};
@@ -42,6 +44,7 @@ use crate::{Binding, Report, SwitchConfig};
 #[derive(Debug)]
 pub(crate) enum Request {
     Statistics(oneshot::Sender<Vec<LegStatistics>>),
+    TakenUp,
     Drain,
     ShutDown(oneshot::Sender<()>),
 }
@@ -95,6 +98,7 @@ pub(crate) struct Operator {
     signals: VecDeque<(ConferenceId, Signal)>,
     reports: VecDeque<Report>,
     statistics: Option<StatisticsRound>,
+    resumes: Resumes,
     next_port: u64,
     seeds: Seeds,
     housekeeping_at: Instant,
@@ -136,6 +140,7 @@ impl Operator {
         });
         agent.users = Arc::new(DirectoryUsers(Arc::clone(&directory)));
         agent.legs_max = config.legs_max;
+        agent.take_up_within = config.take_up_within;
         agent.trace = config.sip.trace;
         let mut operator = Self {
             agent: Agent::new(agent, now),
@@ -158,6 +163,7 @@ impl Operator {
             signals: VecDeque::new(),
             reports: VecDeque::new(),
             statistics: None,
+            resumes: Resumes::new(now),
             next_port: 1,
             seeds: Seeds::new(seed),
             housekeeping_at: now,
@@ -286,6 +292,7 @@ impl Operator {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Statistics(reply) => self.ask_statistics(Some(reply)),
+            Request::TakenUp => self.taken_up(),
             Request::Drain => self.drain(),
             Request::ShutDown(done) => {
                 self.drain();
@@ -303,12 +310,16 @@ impl Operator {
     fn deadline(&self) -> Instant {
         let soon = self.threads.is_behind().then(|| Instant::now() + media::TICK);
         let last = self.stop.as_ref().map(|stop| stop.at_last);
-        [self.agent.deadline(), soon, last].into_iter().flatten().fold(self.housekeeping_at, Instant::min)
+        [self.agent.deadline(), soon, last, self.resumes.deadline()]
+            .into_iter()
+            .flatten()
+            .fold(self.housekeeping_at, Instant::min)
     }
 
     fn wake(&mut self) {
         let now = Instant::now();
         self.give(Input::Time);
+        self.send_resumes(now);
         if self.threads.is_behind() {
             self.look_after_threads();
         }

@@ -78,7 +78,7 @@ pub(crate) fn holds(agreed: &Agreed) -> bool {
     !agreed.direction.sends() || agreed.remote.ip().is_unspecified()
 }
 
-/// A leg as text, from which a later process can end its dialog (and, one day, take its media up again).
+/// A leg as text, from which a later process can go on with its dialog and its media, or end it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredLeg {
     /// The version of this form.
@@ -140,11 +140,23 @@ pub(crate) fn store(snapshot: &sip::agent::Snapshot, agreed: &Agreed, here: Here
     control::Snapshot(serde_json::to_string(&stored).expect("plain data is always JSON"))
 }
 
-/// Reads the dialog of a leg that was written down. `None` if it is of a form we do not know.
-pub(crate) fn restore(text: &control::Snapshot) -> Option<sip::agent::Snapshot> {
+/// What a leg that was written down says. Everything that was negotiated is in the dialog's descriptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) dialog: sip::agent::Snapshot,
+    /// Where our audio was.
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) signalling: IpAddr,
+}
+
+/// Reads a leg that was written down. `None` if it is of a form we do not know.
+pub(crate) fn restore(text: &control::Snapshot) -> Option<Stored> {
     let stored: StoredLeg = serde_json::from_str(&text.0).ok()?;
     (stored.v == VERSION).then_some(())?;
-    STANDARD_NO_PAD.decode(stored.sip).ok().map(sip::agent::Snapshot)
+    let StoredMedia { local_address: address, local_port: port, signalling, .. } = stored.media;
+    let dialog = STANDARD_NO_PAD.decode(stored.sip).ok().map(sip::agent::Snapshot)?;
+    Some(Stored { dialog, address, port, signalling })
 }
 
 #[cfg(test)]
@@ -181,7 +193,10 @@ mod tests {
         let here =
             Here { address: [127, 0, 0, 1].into(), port: 20_000, signalling: [127, 0, 0, 1].into(), seed: u64::MAX };
         let text = store(&sip::agent::Snapshot(vec![0, 255, 7]), &agreed(), here);
-        assert_eq!(restore(&text), Some(sip::agent::Snapshot(vec![0, 255, 7])));
+        let loopback: IpAddr = [127, 0, 0, 1].into();
+        let dialog = sip::agent::Snapshot(vec![0, 255, 7]);
+        let stored = Stored { dialog, address: loopback, port: 20_000, signalling: loopback };
+        assert_eq!(restore(&text), Some(stored));
         assert_eq!(restore(&control::Snapshot(text.0.replace("\"v\":1", "\"v\":2"))), None);
         assert_eq!(restore(&control::Snapshot("junk".to_owned())), None);
     }

@@ -21,6 +21,9 @@ impl Conference {
             LegNews::Reshaped(snapshot) => {
                 Outcome::default().record(Event::LegReshaped { leg: id, snapshot: snapshot.clone() })
             }
+            LegNews::Resumed(snapshot) => {
+                Outcome::default().record(Event::LegResumed { leg: id, snapshot: snapshot.clone() })
+            }
             LegNews::HungUp(cause) => self.hung_up(now, id, leg, cause),
         }
     }
@@ -115,9 +118,12 @@ impl Conference {
                 id,
                 LegAction::HangUp { cause: Cause::Cancelled, snapshot: Some(snapshot.clone()), target: None },
             )),
-            LegNews::Ringing | LegNews::MediaUp | LegNews::Held(_) | LegNews::Reshaped(_) | LegNews::HungUp(_) => {
-                Outcome::default()
-            }
+            LegNews::Ringing
+            | LegNews::MediaUp
+            | LegNews::Held(_)
+            | LegNews::Reshaped(_)
+            | LegNews::Resumed(_)
+            | LegNews::HungUp(_) => Outcome::default(),
         }
     }
 

@@ -72,7 +72,8 @@ impl Conference {
             }
 
             Event::LegDialed { leg, participant, target } => {
-                self.legs.insert(leg, Leg { participant, target, epoch: 0, state: LegState::Dialing });
+                let state = LegState::Dialing;
+                self.legs.insert(leg, Leg { participant, target, epoch: 0, state, resume_by: None });
             }
             Event::LegConnected { leg, snapshot } => self.with_leg(leg, |leg| {
                 leg.state = LegState::Connected { snapshot };
@@ -82,7 +83,15 @@ impl Conference {
                     *snapshot = new;
                 }
             }),
+            Event::LegInterrupted { leg, resume_by } => self.with_leg(leg, |leg| leg.resume_by = Some(resume_by)),
+            Event::LegResumed { leg, snapshot: new } => self.with_leg(leg, |leg| {
+                if let LegState::Connected { snapshot } | LegState::Lent { snapshot, .. } = &mut leg.state {
+                    *snapshot = new;
+                }
+                leg.resume_by = None;
+            }),
             Event::LegEnding { leg, cause, give_up_at } => self.with_leg(leg, |leg| {
+                leg.resume_by = None;
                 leg.state = LegState::Ending { cause, snapshot: leg.snapshot().cloned(), give_up_at };
             }),
             Event::LegLent { leg, to, invitation, ask_at } => self.with_leg(leg, |leg| {
@@ -104,7 +113,8 @@ impl Conference {
             }
             Event::LegTaken { leg, participant, target, snapshot, epoch } => {
                 self.given.remove(&leg);
-                self.legs.insert(leg, Leg { participant, target, epoch, state: LegState::Connected { snapshot } });
+                let state = LegState::Connected { snapshot };
+                self.legs.insert(leg, Leg { participant, target, epoch, state, resume_by: None });
             }
             Event::LegGone { leg } => {
                 self.legs.remove(&leg);

@@ -8,7 +8,7 @@ use crate::leg::{Leg, LegState};
 use crate::limits::{ALONE_FOR, ASK_AFTER, REPEAT_WITHIN};
 use crate::message::Message;
 use crate::operation::{Arrival, Status};
-use crate::vocabulary::{Effect, Event, LegAction, Outcome};
+use crate::vocabulary::{Event, Outcome};
 
 impl Conference {
     /// Call `handle` with `Signal::Time` no later than this; after it, the deadline is a later one.
@@ -84,39 +84,10 @@ impl Conference {
         outcome
     }
 
-    /// The process that held this conference died: its calls end, and every phone gets its BYE.
-    pub(super) fn restarted(&self, now: Timestamp) -> Outcome {
-        let mut outcome = Outcome::default();
-        if !self.is_open() {
-            return outcome;
-        }
-        for call in self.calls() {
-            self.end_call(now, call, &Cause::ServiceRestarted, None, &mut outcome);
-        }
-        for (id, leg, person) in self.roster.people() {
-            self.hang_up_leg(now, leg, &Cause::ServiceRestarted, &mut outcome);
-            outcome.events.push(Event::ParticipantLeft {
-                participant: id,
-                identity: person.identity.clone(),
-                cause: Cause::ServiceRestarted,
-            });
-        }
-        for (id, leg) in &self.legs {
-            if let LegState::Ending { cause, snapshot, .. } = &leg.state {
-                outcome.effects.push(Effect::Leg(
-                    *id,
-                    LegAction::HangUp {
-                        cause: cause.clone(),
-                        snapshot: snapshot.clone(),
-                        target: Some(leg.target.clone()),
-                    },
-                ));
-            }
-        }
-        outcome
-    }
-
     fn leg_overdue(&self, now: Timestamp, id: LegId, leg: &Leg, outcome: &mut Outcome) {
+        if leg.resume_by.is_some_and(|by| by <= now) {
+            return self.not_resumed(now, id, leg, outcome);
+        }
         match &leg.state {
             LegState::Lent { to, invitation, .. } => {
                 let (to, invitation) = (*to, *invitation);
@@ -138,11 +109,12 @@ impl Conference {
 }
 
 fn leg_deadline(leg: &Leg) -> Option<Timestamp> {
-    match leg.state {
+    let state = match leg.state {
         LegState::Lent { ask_at, .. } => Some(ask_at),
         LegState::Ending { give_up_at, .. } => Some(give_up_at),
         LegState::Dialing | LegState::Connected { .. } => None,
-    }
+    };
+    leg.resume_by.into_iter().chain(state).min()
 }
 
 fn ended(status: &Status) -> Option<Timestamp> {

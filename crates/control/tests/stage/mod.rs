@@ -169,6 +169,12 @@ impl Stage {
         for effect in &outcome.effects {
             match effect {
                 Effect::Leg(leg, LegAction::Dial(_)) => self.effects.push(format!("dial {}", short(leg.0))),
+                Effect::Leg(leg, LegAction::DialAgain(_)) => {
+                    self.effects.push(format!("dial {} again", short(leg.0)));
+                }
+                Effect::Leg(leg, LegAction::Resume { snapshot, .. }) => {
+                    self.effects.push(format!("resume {} {}", short(leg.0), snapshot.0));
+                }
                 Effect::Leg(leg, LegAction::Confirm) => self.effects.push(format!("confirm {}", short(leg.0))),
                 Effect::Leg(leg, LegAction::HangUp { cause, .. }) => {
                     self.effects.push(format!("hang up {} {cause:?}", short(leg.0)));

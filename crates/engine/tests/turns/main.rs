@@ -153,7 +153,8 @@ async fn a_person_moves_exactly_once_whichever_commit_is_refused_on_the_way() {
 }
 
 #[tokio::test]
-async fn whenever_the_process_dies_the_next_one_ends_what_was_live() {
+async fn whenever_the_process_dies_the_next_one_goes_on() {
+    // INV-14, INV-15, OP-1, CALL-2
     for written in 0..6 {
         let directory = tempfile::tempdir().unwrap();
         let mut first = World::open(directory.path()).await;
@@ -171,13 +172,27 @@ async fn whenever_the_process_dies_the_next_one_ends_what_was_live() {
         drop(first);
 
         let world = World::open(directory.path()).await;
-        let early = world.read(2, |_| ()).await;
-        assert_eq!(early, Err(CommandError::NoSuchCall), "whoever asks early waits until it is taken up");
-        let (engine, store, hand) = world.obliging();
-        if !engine.drain(Duration::from_millis(500)).await {
-            // What waits for another conference gives up by itself.
-            hand.turn(Duration::from_mins(1));
-        }
+        let early = world.read(2, |conference| conference.roster().people().count()).await;
+        assert!(early.is_ok_and(|people| people >= 1), "whoever asks early waits until it is taken up");
+        world.engine.taken_up().await;
+        let settled = async {
+            while let Ok(true) =
+                world.read(2, |conference| conference.operations().any(|(_, it)| it.is_running())).await
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), settled).await.expect("an operation under way goes on");
+        let (asked, people) = world
+            .read(2, |conference| {
+                let completed = conference.operations().filter(|(_, it)| matches!(it.status, Status::Completed { .. }));
+                (completed.count(), conference.roster().people().map(|(_, leg, _)| leg).collect::<BTreeSet<_>>())
+            })
+            .await
+            .unwrap();
+        assert_eq!(asked == 1, people == BTreeSet::from([leg(1), leg(2)]), "after {written} commits: {people:?}");
+        world.engine.end_all();
+        let (engine, store, _hand) = world.obliging();
         assert!(engine.drain(Duration::from_secs(10)).await, "after {written} commits: {} are left", engine.live());
         assert!(store.live_conferences().await.unwrap().is_empty());
         let bodies = store.pending(NoticeId::NONE, 1000).await.unwrap();
@@ -190,7 +205,7 @@ async fn whenever_the_process_dies_the_next_one_ends_what_was_live() {
 }
 
 #[tokio::test]
-async fn a_restart_hangs_up_every_phone() {
+async fn a_restart_takes_up_every_phone() {
     let directory = tempfile::tempdir().unwrap();
     let mut first = World::open(directory.path()).await;
     first.talking(1).await;
@@ -199,10 +214,27 @@ async fn a_restart_hangs_up_every_phone() {
     drop(first);
 
     let mut second = World::open(directory.path()).await;
+    second.engine.taken_up().await;
+    let action = second.action(1).await;
+    let LegAction::Resume { snapshot, .. } = action else { panic!("{action:?}") };
+    assert_eq!(snapshot, control::Snapshot("dialog".to_owned()), "the log alone finds the dialog");
+    assert!(matches!(second.effect().await, (_, Effect::Mix(plan)) if plan.ports.len() == 1));
+    let later = control::Snapshot("dialog, later".to_owned());
+    second.news(1, LegNews::Resumed(later.clone())).await;
+    let is_written = |conference: &control::Conference, later: &control::Snapshot| {
+        conference.leg(leg(1)).unwrap().snapshot() == Some(later)
+    };
+    while {
+        let later = later.clone();
+        !second.read(1, move |conference| is_written(conference, &later)).await.unwrap()
+    } {
+        tokio::task::yield_now().await;
+    }
+    second.engine.end_all();
     let action = second.action(1).await;
     let LegAction::HangUp { cause, snapshot, .. } = action else { panic!("{action:?}") };
     assert_eq!(cause, Cause::ServiceRestarted);
-    assert_eq!(snapshot, Some(control::Snapshot("dialog".to_owned())), "the log alone finds the dialog");
+    assert_eq!(snapshot, Some(later));
     second.news(1, LegNews::HungUp(Cause::ServiceRestarted)).await;
     assert!(second.engine.drain(Duration::from_secs(10)).await);
 }
@@ -290,6 +322,8 @@ async fn many_conferences_are_taken_up_at_once() {
     let world = World::open(directory.path()).await;
     assert_eq!(world.engine.live(), 100);
     let (engine, ..) = world.obliging();
+    engine.taken_up().await;
+    engine.end_all();
     assert!(engine.drain(Duration::from_secs(20)).await);
 }
 
@@ -308,6 +342,8 @@ async fn a_log_that_cannot_be_read_is_left_alone_and_nobody_waits_for_it() {
     assert_eq!(world.read(1, |_| ()).await, Err(CommandError::Unavailable));
     world.news(1, connected()).await;
     let (engine, store, _hand) = world.obliging();
+    engine.taken_up().await;
+    engine.end_all();
     assert!(engine.drain(Duration::from_secs(10)).await, "the other one ends");
     assert_eq!(store.live_conferences().await.unwrap(), [conference(1)]);
 }

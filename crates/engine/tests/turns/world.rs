@@ -109,14 +109,18 @@ impl World {
         assert_eq!(self.action(n).await, LegAction::Confirm);
     }
 
-    /// A switch that hangs up whatever it is told to.
+    /// A switch whose phones are all still there, and that hangs up whatever it is told to.
     pub(crate) fn obliging(mut self) -> (Engine, Arc<Moody>, Hand) {
         let signals = self.signals;
         tokio::spawn(async move {
             while let Some((conference, effect)) = self.effects.recv().await {
-                if let Effect::Leg(leg, LegAction::HangUp { cause, .. }) = effect
-                    && signals.send((conference, Signal::Leg(leg, LegNews::HungUp(cause)))).await.is_err()
-                {
+                let Effect::Leg(leg, action) = effect else { continue };
+                let news = match action {
+                    LegAction::HangUp { cause, .. } => LegNews::HungUp(cause),
+                    LegAction::Resume { snapshot, .. } => LegNews::Resumed(snapshot),
+                    LegAction::Dial(_) | LegAction::DialAgain(_) | LegAction::Confirm => continue,
+                };
+                if signals.send((conference, Signal::Leg(leg, news))).await.is_err() {
                     return;
                 }
             }

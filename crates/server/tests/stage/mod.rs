@@ -331,7 +331,7 @@ async fn play(
 
 fn react(leg: LegId, action: &LegAction) -> Vec<LegNews> {
     match action {
-        LegAction::Dial(target) => match &target.destination {
+        LegAction::Dial(target) | LegAction::DialAgain(target) => match &target.destination {
             Destination::Line { username, .. } if username == "busy" => vec![LegNews::HungUp(Cause::Busy)],
             Destination::Line { username, .. } if username == "declining" => {
                 vec![LegNews::Ringing, LegNews::HungUp(Cause::Declined)]
@@ -342,6 +342,7 @@ fn react(leg: LegId, action: &LegAction) -> Vec<LegNews> {
             }
         },
         LegAction::Confirm => vec![LegNews::MediaUp],
+        LegAction::Resume { snapshot, .. } => vec![LegNews::Resumed(snapshot.clone())],
         LegAction::HangUp { cause, .. } => vec![LegNews::HungUp(cause.clone())],
     }
 }

@@ -47,6 +47,15 @@ impl PortRange {
         Err(io::Error::new(io::ErrorKind::AddrInUse, "every RTP port of the range is in use"))
     }
 
+    /// Binds this pair, which a process before us had, or the next free one.
+    pub(crate) fn bind_again(&mut self, port: u16) -> io::Result<RtpSockets> {
+        let offset = port.checked_sub(self.first).filter(|offset| offset % 2 == 0 && offset / 2 < self.pairs);
+        match offset.map(|_| self.bind_at(port)) {
+            Some(Ok(sockets)) => Ok(sockets),
+            Some(Err(_)) | None => self.bind(),
+        }
+    }
+
     fn bind_at(&self, port: u16) -> io::Result<RtpSockets> {
         let rtp = bind(SocketAddr::new(self.bind, port))?;
         let rtcp = bind(SocketAddr::new(self.bind, port + 1))?;
@@ -167,5 +176,11 @@ mod tests {
         assert!(range.bind().is_err());
         drop(one);
         assert_eq!(range.bind().expect("free again").port, 41_004);
+        assert_eq!(range.bind_again(41_004).expect("the one that was asked for").port, 41_004);
+        drop(two);
+        let one = range.bind_again(41_004).expect("free");
+        assert_eq!(range.bind_again(41_004).expect("another one").port, 41_002);
+        drop(one);
+        assert_ne!(range.bind_again(9_000).expect("one of the range").port, 9_000);
     }
 }

@@ -15,7 +15,7 @@ use crate::dialing::{self, Attempt, caller, host_of, key_of, peer_of, route_to, 
 use crate::directory::aor;
 use crate::happening::What;
 use crate::media::threads::Seated;
-use crate::session::restore;
+use crate::session::{Stored, restore};
 
 /// Control owns the deadline and withdraws the call; this one is for a control that has forgotten.
 const RING_FOR: Duration = Duration::from_mins(4);
@@ -26,7 +26,11 @@ pub(super) const END_WITHIN: Duration = Duration::from_secs(34);
 impl Operator {
     pub(super) fn perform(&mut self, conference: ConferenceId, effect: Effect) {
         match effect {
-            Effect::Leg(leg, LegAction::Dial(target)) => self.dial(conference, leg, &target),
+            Effect::Leg(leg, LegAction::Dial(target)) => self.dial(conference, leg, &target, Which::First),
+            Effect::Leg(leg, LegAction::DialAgain(target)) => self.dial(conference, leg, &target, Which::Again),
+            Effect::Leg(leg, LegAction::Resume { snapshot, target }) => {
+                self.resume(conference, leg, &snapshot, &target);
+            }
             Effect::Leg(leg, LegAction::Confirm) => self.confirm(leg),
             Effect::Leg(leg, LegAction::HangUp { cause, snapshot, target }) => {
                 self.hang_up(conference, leg, cause, snapshot.as_ref(), target.as_ref());
@@ -37,12 +41,12 @@ impl Operator {
         }
     }
 
-    fn dial(&mut self, conference: ConferenceId, leg: LegId, target: &Target) {
+    fn dial(&mut self, conference: ConferenceId, leg: LegId, target: &Target, which: Which) {
         if self.legs.contains_key(&leg) {
             tracing::warn!(%leg, "dialled twice");
             return;
         }
-        match self.prepare(conference, leg, target) {
+        match self.prepare(conference, leg, target, which) {
             Ok(prepared) => {
                 metrics::counter!("convoke_switch_dials_total").increment(1);
                 self.legs.insert(leg, prepared);
@@ -57,7 +61,7 @@ impl Operator {
         }
     }
 
-    fn prepare(&mut self, conference: ConferenceId, leg: LegId, target: &Target) -> Result<Leg, Cause> {
+    fn prepare(&mut self, conference: ConferenceId, leg: LegId, target: &Target, which: Which) -> Result<Leg, Cause> {
         if self.draining || self.legs.len() >= self.config.legs_max {
             return Err(Cause::Internal);
         }
@@ -73,7 +77,7 @@ impl Operator {
             tracing::error!(%error, "no RTP port for a leg");
             Cause::Internal
         })?;
-        let mut local = LocalMedia::new(address, sockets.port, self.seeds.next() >> 1);
+        let mut local = LocalMedia::new(address, sockets.port, session_of(leg));
         local.codecs.clone_from(&self.codecs);
         local.preference = Preference::Theirs;
         local.rtcp_mux = true;
@@ -85,6 +89,7 @@ impl Operator {
             local,
             addresses: Vec::new(),
             rang: false,
+            again: which == Which::Again,
         };
         Ok(Leg {
             who,
@@ -97,7 +102,7 @@ impl Operator {
         })
     }
 
-    fn attempts(&self, target: &Target) -> (VecDeque<Attempt>, Dialled, String) {
+    pub(super) fn attempts(&self, target: &Target) -> (VecDeque<Attempt>, Dialled, String) {
         match &target.destination {
             Destination::Line { username, domain } => {
                 let aor = aor(username, domain);
@@ -116,6 +121,11 @@ impl Operator {
     fn address_towards(&self, attempt: &Attempt, branch: usize) -> IpAddr {
         let branch = attempt.branches.get(branch);
         let peer = branch.and_then(|branch| peer_of(branch).or_else(|| self.found.get(&host_of(branch)).copied()));
+        self.address_for(peer)
+    }
+
+    /// Our address, as a peer there should see it.
+    pub(super) fn address_for(&self, peer: Option<IpAddr>) -> IpAddr {
         let bound = self.config.media.bind.filter(|bound| !bound.is_unspecified());
         // The public address may be that of a router, which a peer on this machine cannot reach us by.
         let is_local = peer.is_some_and(|peer| peer.is_loopback()) && bound.is_none_or(|bound| bound.is_loopback());
@@ -204,14 +214,18 @@ impl Operator {
     /// Ends a leg that we know; its `HungUp` follows when the agent says that it is over.
     pub(super) fn end(&mut self, id: LegId, cause: Cause) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        let (key, port) = match &leg.state {
-            LegState::Dialing(_) => (leg.key, None),
-            LegState::Talking(talking) => (leg.key, Some(talking.port)),
+        let key = leg.key;
+        let (port, resuming) = match &mut leg.state {
+            LegState::Dialing(_) => (None, None),
+            LegState::Talking(talking) => (Some(talking.port), talking.resuming.take()),
             LegState::Ending { .. } => return,
         };
         let what = if port.is_some() { What::HungUp { by_peer: false } } else { What::Cancelled };
         let said = reason_of(&cause);
-        leg.state = LegState::Ending { cause, give_up_at: Instant::now() + END_WITHIN };
+        self.not_resumed(id, resuming.as_ref(), &cause);
+        if let Some(leg) = self.legs.get_mut(&id) {
+            leg.state = LegState::Ending { cause, give_up_at: Instant::now() + END_WITHIN };
+        }
         if let Some(port) = port {
             self.threads.close(port);
         }
@@ -220,7 +234,7 @@ impl Operator {
     }
 
     /// A leg of an earlier process, or one that has just ended, or none at all: always answered.
-    fn hang_up_unknown(
+    pub(super) fn hang_up_unknown(
         &mut self,
         conference: ConferenceId,
         id: LegId,
@@ -228,8 +242,8 @@ impl Operator {
         snapshot: Option<&Snapshot>,
         target: Option<&Target>,
     ) {
-        let dialog = snapshot.filter(|_| !self.gone.has(id)).and_then(restore);
-        if let Some(dialog) = dialog {
+        let stored = snapshot.filter(|_| !self.gone.has(id)).and_then(restore);
+        if let Some(Stored { dialog, .. }) = stored {
             let key = key_of(id, 0);
             let said = reason_of(&cause);
             let leg = Leg {
@@ -306,7 +320,21 @@ impl Operator {
 /// The user part of our Contact, and of From where the caller has no number.
 const CONTACT_USER: &str = "convoke";
 
-fn who_of(target: &Target) -> String {
+/// Whether an earlier process has dialled the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    First,
+    Again,
+}
+
+/// The session id of a leg's description: a later process that dials it again says the same.
+fn session_of(leg: LegId) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&leg.0.as_bytes()[8..]);
+    u64::from_be_bytes(bytes) >> 1
+}
+
+pub(super) fn who_of(target: &Target) -> String {
     match &target.destination {
         Destination::Line { username, domain } => aor(username, domain),
         Destination::Number(number) => number.as_str().to_owned(),

@@ -53,6 +53,8 @@ pub(super) struct Dialing {
     pub(super) addresses: Vec<IpAddr>,
     /// The conference knows that it rings.
     pub(super) rang: bool,
+    /// An earlier process has dialled it: whoever answers may have answered an offer of that one.
+    pub(super) again: bool,
 }
 
 #[derive(Debug)]
@@ -64,6 +66,16 @@ pub(super) struct Talking {
     pub(super) signalling: IpAddr,
     pub(super) seed: u64,
     pub(super) held: bool,
+    /// Taken up from an earlier process; its phone has yet to say that it is still there.
+    pub(super) resuming: Option<Resuming>,
+}
+
+#[derive(Debug)]
+pub(super) struct Resuming {
+    /// Our audio is not where the phone sends its own to.
+    pub(super) moved: bool,
+    /// Conferences that asked for the leg beside its owner: it was being handed over when the process died.
+    pub(super) askers: BTreeSet<ConferenceId>,
 }
 
 /// Legs that have ended not long ago: orders for them are late, and no SIP is sent for them.

@@ -84,9 +84,10 @@ impl Operator {
             LegState::Ending { cause: Cause::MediaFailed, give_up_at: Instant::now() + super::effects::END_WITHIN };
         let LegState::Dialing(dialing) = std::mem::replace(&mut leg.state, ending) else { return };
         let seed = self.seeds.next();
+        let again = dialing.again;
         match Opened::agree(*dialing, branch, sdp, signalling, seed, PortId(self.next_port)) {
             Ok(opened) => {
-                let Opened { media, agreed, negotiation } = opened;
+                let Opened { media, agreed, mut negotiation } = opened;
                 let (port, codec) = (media.id, agreed.codec.as_str());
                 self.next_port += 1;
                 self.by_port.insert(port, id);
@@ -94,14 +95,29 @@ impl Operator {
                 let here = Here { address: local.address, port: local.port, signalling, seed };
                 let stored = store(&snapshot, &agreed, here);
                 let held = holds(&agreed);
-                leg.state =
-                    LegState::Talking(Box::new(Talking { port, negotiation, snapshot, signalling, seed, held }));
+                let anew = again.then(|| {
+                    negotiation.say_anew();
+                    negotiation.offer()
+                });
+                leg.state = LegState::Talking(Box::new(Talking {
+                    port,
+                    negotiation,
+                    snapshot,
+                    signalling,
+                    seed,
+                    held,
+                    resuming: None,
+                }));
                 self.threads.open(owner, media);
                 tracing::info!(leg = %id, conference = %owner, codec, "connected");
                 self.happen(id, What::Answered { codec });
                 self.signal(owner, id, LegNews::Connected(stored));
                 if held {
                     self.signal(owner, id, LegNews::Held(true));
+                }
+                if let Some(offer) = anew {
+                    // It waits for the ACK.
+                    self.order(Order::Reinvite { leg: key, offer });
                 }
             }
             Err(error) => {
@@ -155,6 +171,7 @@ impl Operator {
         self.by_key.remove(&leg.key);
         if let LegState::Talking(talking) = &leg.state {
             self.threads.close(talking.port);
+            self.not_resumed(id, talking.resuming.as_ref(), &cause);
         }
         self.gone.add(id);
         tracing::info!(leg = %id, conference = %leg.owner, ?cause, "hung up");
@@ -203,6 +220,7 @@ impl Operator {
         let Some(id) = self.by_key.get(&key).copied() else { return };
         if let Some(Leg { state: LegState::Talking(talking), .. }) = self.legs.get_mut(&id) {
             talking.negotiation.withdraw_offer();
+            self.resumed_as_it_was(id);
         }
     }
 
@@ -220,9 +238,12 @@ impl Operator {
             rtcp: sendable(agreed.remote_rtcp),
             muxed: agreed.rtcp_mux,
         };
-        let port = talking.port;
+        let (port, resuming) = (talking.port, talking.resuming.take());
         self.threads.renegotiate(port, Box::new(session));
-        self.signal(owner, id, LegNews::Reshaped(stored));
+        match resuming {
+            Some(resuming) => self.resumed(id, resuming, &stored),
+            None => self.signal(owner, id, LegNews::Reshaped(stored)),
+        }
         if held_changed {
             self.happen(id, What::Held(held));
             self.signal(owner, id, LegNews::Held(held));
@@ -324,7 +345,7 @@ impl Operator {
 }
 
 impl Talking {
-    fn stored(&self, agreed: &Agreed) -> control::Snapshot {
+    pub(super) fn stored(&self, agreed: &Agreed) -> control::Snapshot {
         let local = self.negotiation.local();
         let here = Here { address: local.address, port: local.port, signalling: self.signalling, seed: self.seed };
         store(&self.snapshot, agreed, here)

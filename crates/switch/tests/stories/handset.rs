@@ -12,7 +12,7 @@ use sip::agent::{
     Agent, AgentConfig, Credentials, Flow, HangUpCause, Input, LegKey, Order, Output, Register, Report, Transport,
 };
 use sip::message::Uri;
-use sip::sdp::{Agreed, CodecName, Direction, LocalMedia, Negotiation};
+use sip::sdp::{Agreed, CodecName, Direction, LocalMedia, Negotiation, SessionDescription};
 use tokio::sync::mpsc as events;
 
 /// What the phone does with a call.
@@ -85,6 +85,11 @@ pub(crate) enum Heard {
     Tones(Vec<f32>),
     /// The re-INVITE was answered.
     Changed,
+    /// A re-INVITE came: the version of its description, and where audio is to go.
+    Offered {
+        version: u64,
+        to: SocketAddr,
+    },
     /// On request: packets received, sequence numbers missing, and the longest run of packets that were silent after
     /// the first that was not.
     Packets {
@@ -96,6 +101,7 @@ pub(crate) enum Heard {
 
 enum Do {
     HangUp,
+    PickUp,
     Hold(bool),
     CountPackets,
     Stop,
@@ -122,6 +128,11 @@ impl Phone {
 
     pub(crate) fn hang_up(&self) {
         self.orders.send(Do::HangUp).unwrap();
+    }
+
+    /// Answers what rings.
+    pub(crate) fn pick_up(&self) {
+        self.orders.send(Do::PickUp).unwrap();
     }
 
     pub(crate) fn hold(&self, held: bool) {
@@ -199,6 +210,8 @@ struct Call {
     rtp: UdpSocket,
     negotiation: Negotiation,
     talk: Option<Talk>,
+    /// What picking up says.
+    answer: Vec<u8>,
 }
 
 struct Talk {
@@ -280,6 +293,13 @@ impl Work {
         for leg in legs {
             let order = match order {
                 Do::HangUp => Order::HangUp { leg, cause: HangUpCause::default() },
+                Do::PickUp => {
+                    let agreed = self.calls[&leg].negotiation.agreed().unwrap().clone();
+                    let talk = self.talk(&agreed);
+                    let call = self.calls.get_mut(&leg).unwrap();
+                    call.talk = Some(talk);
+                    Order::Accept { leg, sdp: call.answer.clone() }
+                }
                 Do::Hold(held) => {
                     let call = self.calls.get_mut(&leg).unwrap();
                     call.negotiation.set_direction(if *held { Direction::SendOnly } else { Direction::SendRecv });
@@ -344,6 +364,16 @@ impl Work {
                 let cancelled = matches!(reason, sip::agent::EndReason::Cancelled { .. });
                 let _ = self.tell.send(Heard::Ended { cancelled, by_peer: !local });
             }
+            Report::Offered { leg, sdp, .. } => {
+                let call = self.calls.get_mut(&leg).unwrap();
+                let (answer, agreed) = call.negotiation.answer(&sdp).unwrap();
+                if let Some(talk) = &mut call.talk {
+                    talk.remote = agreed.remote;
+                }
+                self.agent.handle(Instant::now(), Input::Order(Order::AnswerOffer { leg, sdp: answer }));
+                let version = SessionDescription::parse(&sdp).unwrap().version;
+                let _ = self.tell.send(Heard::Offered { version, to: agreed.remote });
+            }
             Report::OfferAnswered { leg, sdp, .. } => {
                 let call = self.calls.get_mut(&leg).unwrap();
                 call.negotiation.accept_answer(&sdp).unwrap();
@@ -363,14 +393,14 @@ impl Work {
         let (answer, agreed) = negotiation.answer(offer).unwrap();
         let orders = match self.script.answer {
             Answer::PickUp => {
-                vec![Order::Ring { leg, status: 180, sdp: None }, Order::Accept { leg, sdp: answer }]
+                vec![Order::Ring { leg, status: 180, sdp: None }, Order::Accept { leg, sdp: answer.clone() }]
             }
             Answer::Ring => vec![Order::Ring { leg, status: 180, sdp: None }],
             Answer::Refuse(status) => vec![Order::Refuse { leg, status }],
             Answer::Nonsense => vec![Order::Accept { leg, sdp: b"v=0\r\nm=audio 0 RTP/AVP 0\r\n".to_vec() }],
         };
         let talk = (self.script.answer == Answer::PickUp).then(|| self.talk(&agreed));
-        self.calls.insert(leg, Call { rtp, negotiation, talk });
+        self.calls.insert(leg, Call { rtp, negotiation, talk, answer });
         for order in orders {
             self.agent.handle(now, Input::Order(order));
         }

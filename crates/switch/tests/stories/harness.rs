@@ -121,7 +121,10 @@ impl World {
             }
         };
         tokio::time::timeout(Duration::from_secs(10), free).await.expect("the address is free again");
-        Self::start_with(users, Vec::new(), bindings, |config| config.sip.udp = vec![sip])
+        Self::start_with(users, Vec::new(), bindings, |config| {
+            config.sip.udp = vec![sip];
+            config.take_up_within = Some(Duration::from_secs(10));
+        })
     }
 
     pub(crate) fn sip(&self) -> SocketAddr {
@@ -141,6 +144,15 @@ impl World {
 
     pub(crate) async fn confirm(&self, conference: ConferenceId, leg: LegId) {
         self.perform(conference, Effect::Leg(leg, LegAction::Confirm)).await;
+    }
+
+    pub(crate) async fn resume(&self, conference: ConferenceId, leg: LegId, snapshot: &Snapshot, user: &str) {
+        let action = LegAction::Resume { snapshot: snapshot.clone(), target: to_user(user) };
+        self.perform(conference, Effect::Leg(leg, action)).await;
+    }
+
+    pub(crate) async fn dial_again(&self, conference: ConferenceId, leg: LegId, user: &str) {
+        self.perform(conference, Effect::Leg(leg, LegAction::DialAgain(to_user(user)))).await;
     }
 
     pub(crate) async fn hang_up(
@@ -170,6 +182,37 @@ impl World {
             }
         };
         tokio::time::timeout(Duration::from_secs(15), wait).await.expect("news of the leg")
+    }
+
+    /// The next so many legs that are resumed, in any order: who is told, and what is written down of them.
+    pub(crate) async fn resumed(&mut self, count: usize) -> Vec<(LegId, ConferenceId, Snapshot)> {
+        let wait = async {
+            let mut resumed = Vec::new();
+            while resumed.len() < count {
+                match self.signals.recv().await.expect("the switch runs") {
+                    (conference, Signal::Leg(leg, LegNews::Resumed(snapshot))) => {
+                        resumed.push((leg, conference, snapshot));
+                    }
+                    (_, Signal::Leg(leg, LegNews::HungUp(cause))) => panic!("{leg} hung up: {cause:?}"),
+                    _ => {}
+                }
+            }
+            resumed
+        };
+        tokio::time::timeout(Duration::from_secs(15), wait).await.expect("legs that are resumed")
+    }
+
+    /// What phones have registered.
+    pub(crate) async fn bindings(&mut self, count: usize) -> Vec<Binding> {
+        let mut bindings = Vec::new();
+        while bindings.len() < count {
+            let bound = self.report(|report| match report {
+                Report::Bound(binding) => Some((**binding).clone()),
+                _ => None,
+            });
+            bindings.push(bound.await);
+        }
+        bindings
     }
 
     pub(crate) async fn expect_hung_up(&mut self, leg: LegId) -> Cause {

@@ -4,6 +4,7 @@
 
 mod handset;
 mod harness;
+mod resuming;
 
 use control::{Cause, LegNews};
 use switch::{Directory, Report, TrunkCredentials, What};

@@ -1,0 +1,194 @@
+//! The process dies, and another one goes on: the same dialogs, the same mix.
+
+use std::time::Duration;
+
+use control::{Cause, LegNews};
+
+use crate::handset::{Answer, Heard, Script};
+use crate::harness::{World, conference};
+use crate::registered;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_people_hear_each_other_again_in_the_same_dialogs() {
+    let mut world = World::start(&["a", "b"], Vec::new());
+    let tones = [440.0, 700.0];
+    let mut a = registered(&world, "a", Script::new(Answer::PickUp).saying(440.0).hearing(&tones)).await;
+    let mut b = registered(&world, "b", Script::new(Answer::PickUp).saying(700.0).hearing(&tones)).await;
+    let bindings = world.bindings(2).await;
+    let leg_a = world.dial(conference(1), crate::to_user("a")).await;
+    let snapshot_a = world.connected(conference(1), leg_a).await;
+    let leg_b = world.dial(conference(1), crate::to_user("b")).await;
+    let snapshot_b = world.connected(conference(1), leg_b).await;
+    world.mix(conference(1), &[(leg_a, 0), (leg_b, 0)]).await;
+    a.hears_exactly(&[false, true]).await;
+    b.hears_exactly(&[true, false]).await;
+
+    let sip = world.sip();
+    drop(world);
+    for snapshot in [&snapshot_a, &snapshot_b] {
+        drop(bound(port_of(snapshot)).await);
+    }
+    let mut world = World::restart(&["a", "b"], bindings.clone(), sip).await;
+    world.resume(conference(1), leg_a, &snapshot_a, "a").await;
+    world.resume(conference(1), leg_b, &snapshot_b, "b").await;
+    world.mix(conference(1), &[(leg_a, 0), (leg_b, 0)]).await;
+    world.switch.taken_up().await;
+    // The same port and the same description: its version has not moved (RFC 3264 §8).
+    a.expect("a re-INVITE", |heard| matches!(heard, Heard::Offered { version: 1, .. }).then_some(())).await;
+    let resumed = world.resumed(2).await;
+    let of = |leg| resumed.iter().find(|(resumed, owner, _)| *resumed == leg && *owner == conference(1)).unwrap();
+    let (snapshot_a, snapshot_b) = (of(leg_a).2.clone(), of(leg_b).2.clone());
+    a.hears_exactly(&[false, true]).await;
+    b.hears_exactly(&[true, false]).await;
+
+    // Once more, from what the second process has written down; one port is taken meanwhile.
+    let port = port_of(&snapshot_a);
+    drop(world);
+    let taken = bound(port).await;
+    let mut world = World::restart(&["a", "b"], bindings, sip).await;
+    world.resume(conference(1), leg_a, &snapshot_a, "a").await;
+    world.resume(conference(1), leg_b, &snapshot_b, "b").await;
+    world.mix(conference(1), &[(leg_a, 0), (leg_b, 0)]).await;
+    world.switch.taken_up().await;
+    let moved = a.expect("a re-INVITE with another port", |heard| match heard {
+        Heard::Offered { version: 2, to } => Some(to.port()),
+        _ => None,
+    });
+    assert_ne!(moved.await, port);
+    let resumed = world.resumed(2).await;
+    assert!(resumed.iter().all(|(leg, _, snapshot)| *leg != leg_a || port_of(snapshot) != port));
+    a.hears_exactly(&[false, true]).await;
+    b.hears_exactly(&[true, false]).await;
+    drop(taken);
+    a.hang_up();
+    assert_eq!(world.expect_hung_up(leg_a).await, Cause::PeerHungUp { phone: false });
+}
+
+/// The port, once the process before has let go of it.
+async fn bound(port: u16) -> std::net::UdpSocket {
+    let free = async {
+        loop {
+            if let Ok(socket) = std::net::UdpSocket::bind(("127.0.0.1", port)) {
+                return socket;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), free).await.expect("the port is free again")
+}
+
+fn port_of(snapshot: &control::Snapshot) -> u16 {
+    let stored: serde_json::Value = serde_json::from_str(&snapshot.0).unwrap();
+    u16::try_from(stored["media"]["local_port"].as_u64().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_that_hung_up_meanwhile_is_heard_once_its_leg_is_taken_up() {
+    let mut world = World::start(&["desk"], Vec::new());
+    let mut desk = registered(&world, "desk", Script::new(Answer::PickUp)).await;
+    let bindings = world.bindings(1).await;
+    let leg = world.dial(conference(1), crate::to_user("desk")).await;
+    let snapshot = world.connected(conference(1), leg).await;
+    desk.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+    let sip = world.sip();
+    drop(world);
+    let mut world = World::restart(&["desk"], bindings, sip).await;
+    // Its BYE may reach a process that does not know its dialog yet, and must not be told so.
+    desk.hang_up();
+    desk.expect("it hung up", |heard| matches!(heard, Heard::Ended { by_peer: false, .. }).then_some(())).await;
+    world.resume(conference(1), leg, &snapshot, "desk").await;
+    world.switch.taken_up().await;
+    assert_eq!(world.expect_hung_up(leg).await, Cause::PeerHungUp { phone: false });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_that_is_gone_is_told_as_such_and_one_of_an_unknown_form_too() {
+    let mut world = World::start(&["desk"], Vec::new());
+    let desk = registered(&world, "desk", Script::new(Answer::PickUp)).await;
+    let bindings = world.bindings(1).await;
+    let leg = world.dial(conference(1), crate::to_user("desk")).await;
+    let snapshot = world.connected(conference(1), leg).await;
+    let sip = world.sip();
+    drop(world);
+    let mut world = World::restart(&["desk"], bindings, sip).await;
+    let foreign = control::Snapshot("of another form".to_owned());
+    let unknown = crate::fresh_leg();
+    world.resume(conference(1), unknown, &foreign, "desk").await;
+    assert_eq!(world.news(unknown).await, (conference(1), LegNews::HungUp(Cause::ServiceRestarted)));
+    // It has forgotten the dialog, as a phone that was switched off and on.
+    let address = desk.address;
+    drop(desk);
+    let blank = std::net::UdpSocket::bind(address).unwrap();
+    world.resume(conference(1), leg, &snapshot, "desk").await;
+    let mut buffer = [0; 4096];
+    blank.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let (length, source) = blank.recv_from(&mut buffer).unwrap();
+    let invite = String::from_utf8_lossy(&buffer[..length]).into_owned();
+    assert!(invite.starts_with("INVITE "), "{invite}");
+    let echoed = |name: &str| invite.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    let headers: Vec<String> = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].into_iter().map(echoed).collect();
+    let refusal = format!("SIP/2.0 481 Gone\r\n{}\r\nContent-Length: 0\r\n\r\n", headers.join("\r\n"));
+    blank.send_to(refusal.as_bytes(), source).unwrap();
+    assert_eq!(world.expect_hung_up(leg).await, Cause::PeerHungUp { phone: false });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_rings_on_through_a_restart_and_is_heard_when_it_answers() {
+    let mut world = World::start(&["desk", "lobby"], Vec::new());
+    let tones = [440.0, 700.0];
+    let mut desk = registered(&world, "desk", Script::new(Answer::PickUp).saying(440.0).hearing(&tones)).await;
+    let mut lobby = registered(&world, "lobby", Script::new(Answer::Ring).saying(700.0).hearing(&tones)).await;
+    let bindings = world.bindings(2).await;
+    let leg = world.dial(conference(1), crate::to_user("desk")).await;
+    let snapshot = world.connected(conference(1), leg).await;
+    let ringing = world.dial(conference(1), crate::to_user("lobby")).await;
+    assert_eq!(world.news(ringing).await.1, LegNews::Ringing);
+    lobby.expect("the INVITE", |heard| matches!(heard, Heard::Invited { .. }).then_some(())).await;
+    let sip = world.sip();
+    drop(world);
+    let mut world = World::restart(&["desk", "lobby"], bindings, sip).await;
+    world.resume(conference(1), leg, &snapshot, "desk").await;
+    world.dial_again(conference(1), ringing, "lobby").await;
+    world.switch.taken_up().await;
+    assert_eq!(world.news(ringing).await.1, LegNews::Ringing);
+    lobby.pick_up();
+    // It answers what the first process offered, and hears of the second one by a re-INVITE with a newer description.
+    world.connected(conference(1), ringing).await;
+    world.mix(conference(1), &[(leg, 0), (ringing, 0)]).await;
+    let invited = lobby.expect("a re-INVITE", |heard| match heard {
+        Heard::Invited { .. } => panic!("it was invited again"),
+        Heard::Offered { version, .. } => Some(*version),
+        _ => None,
+    });
+    assert_eq!(invited.await, 2);
+    desk.hears_exactly(&[false, true]).await;
+    lobby.hears_exactly(&[true, false]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leg_that_two_conferences_ask_for_is_told_to_both_and_belongs_to_the_newer() {
+    // INV-21
+    let mut world = World::start(&["desk"], Vec::new());
+    let desk = registered(&world, "desk", Script::new(Answer::PickUp)).await;
+    let bindings = world.bindings(1).await;
+    let leg = world.dial(conference(1), crate::to_user("desk")).await;
+    let snapshot = world.connected(conference(1), leg).await;
+    let sip = world.sip();
+    drop(world);
+    let mut world = World::restart(&["desk"], bindings, sip).await;
+    world.resume(conference(2), leg, &snapshot, "desk").await;
+    world.mix(conference(2), &[(leg, 1)]).await;
+    world.resume(conference(1), leg, &snapshot, "desk").await;
+    world.mix(conference(1), &[(leg, 0)]).await;
+    world.switch.taken_up().await;
+    let mut told: Vec<_> = world.resumed(2).await.into_iter().map(|(_, conference, _)| conference).collect();
+    told.sort_unstable();
+    assert_eq!(told, [conference(1), conference(2)]);
+    desk.hang_up();
+    loop {
+        match world.news(leg).await {
+            (owner, LegNews::HungUp(_)) => return assert_eq!(owner, conference(2)),
+            (_, news) => assert_eq!(news, LegNews::MediaUp),
+        }
+    }
+}
