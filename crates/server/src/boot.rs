@@ -86,6 +86,10 @@ const SEAM: usize = 4096;
 /// Keys are looked after, and the certificate is renewed in good time.
 const TEND_EVERY: Duration = Duration::from_hours(1);
 
+/// Reading the logs of a full server takes a second; phones are not kept waiting for an answer for much longer, as they
+/// give up after 32.
+const TAKE_UP_WITHIN: Duration = Duration::from_secs(10);
+
 /// Farewells of phones and lines.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -131,6 +135,11 @@ pub async fn start_listening_for(config: &Config, tones: Vec<f32>) -> Result<Ser
         reports,
     )?;
     let engine = Engine::start(Arc::clone(&store), api::to_graph::renderer(), effects, heard).await?;
+    // Whatever an earlier process left goes on from here.
+    if tokio::time::timeout(TAKE_UP_WITHIN, engine.taken_up()).await.is_err() {
+        tracing::warn!("some conferences are not taken up yet; their phones may find out");
+    }
+    switch.taken_up().await;
 
     // Notifications.
     let clock = engine.clone();
@@ -227,7 +236,7 @@ impl Server {
         self.switch.drain().await;
         self.engine.end_all();
         if !self.engine.drain(self.drain_within).await {
-            tracing::warn!(left = self.engine.live(), "some calls did not end in time; they end at the next start");
+            tracing::warn!(left = self.engine.live(), "some calls did not end in time; they go on at the next start");
         }
         let newest = *self.engine.notices().borrow();
         if !self.delivery.flush(newest, self.drain_within).await {
@@ -244,6 +253,19 @@ impl Server {
             let _ = tokio::time::timeout(FAREWELL, task).await;
         }
         tracing::info!("stopped");
+    }
+
+    /// Leaves everything as it is for the next process, which is to start at once: no farewells, no phone is told. Turns
+    /// under way are finished, so the log has all that anybody was promised.
+    pub async fn hand_over(self) {
+        tracing::info!(calls = self.engine.live(), "handing over");
+        self.ready.store(false, Ordering::Release);
+        self.stop.cancel();
+        self.engine.stop().await;
+        // Without a word: phones hold on, and the test lines, which are of this process, end with it.
+        drop(self.switch);
+        self.delivery.stop().await;
+        tracing::info!("handed over");
     }
 }
 
@@ -291,6 +313,7 @@ fn switch_config(config: &Config, node_secret: [u8; 32]) -> switch::SwitchConfig
     // Who keeps SIP to this machine keeps audio there too.
     switch.media.bind = Some(config.sip.udp_listen.ip()).filter(IpAddr::is_loopback);
     switch.legs_max = config.limits.legs as usize;
+    switch.take_up_within = Some(TAKE_UP_WITHIN);
     switch
 }
 

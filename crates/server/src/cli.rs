@@ -175,14 +175,23 @@ pub fn main() -> ExitCode {
 /// How a command ends: with a code of its own, or with one line of what went wrong.
 pub(crate) type Ended = anyhow::Result<ExitCode>;
 
+/// Who asked a command to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// A person, by Ctrl-C.
+    Interrupted,
+    /// A supervisor, by SIGTERM.
+    Terminated,
+}
+
 /// Resolves at Ctrl-C or SIGTERM.
-async fn asked_to_stop() {
+async fn asked_to_stop() -> Stop {
     use tokio::signal::unix::{SignalKind, signal};
     match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
         (Ok(mut interrupt), Ok(mut terminate)) => {
             tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+                _ = interrupt.recv() => Stop::Interrupted,
+                _ = terminate.recv() => Stop::Terminated,
             }
         }
         _ => std::future::pending().await,

@@ -30,6 +30,10 @@ pub struct Config {
     /// Turns on a developer's conveniences: plain HTTP on `http.plain_listen`, and callbacks to plain-http addresses of
     /// this machine. Leave it off wherever others can reach the server.
     pub dev: bool,
+    /// What `SIGTERM` means. On: leave all calls up and exit at once, for the next process, started within seconds, to take
+    /// them up; nobody is told. Off: end calls politely, as Ctrl-C always does. Set it where a supervisor restarts the
+    /// server, for example to upgrade it.
+    pub hand_over: bool,
     pub http: Http,
     pub sip: Sip,
     pub rtp: Rtp,
@@ -188,6 +192,7 @@ impl Default for Config {
         Self {
             data: PathBuf::from("./convoke-data"),
             dev: false,
+            hand_over: false,
             http: Http::default(),
             sip: Sip::default(),
             rtp: Rtp::default(),

@@ -44,12 +44,12 @@ impl Demo {
         timeline.title("convoke: starting the server, five phones, a carrier and a bot's webhook");
         let stage = tokio::select! {
             stage = Stage::set(self.data, timeline.clone()) => stage?,
-            () = asked_to_stop() => return Ok(ExitCode::SUCCESS),
+            _ = asked_to_stop() => return Ok(ExitCode::SUCCESS),
         };
         stage.introduce();
         let succeeded = tokio::select! {
             succeeded = play(&stage, &timeline) => succeeded,
-            () = asked_to_stop() => false,
+            _ = asked_to_stop() => false,
         };
         if !self.once {
             stage.invite_the_reader();
@@ -57,7 +57,7 @@ impl Demo {
         }
         tokio::select! {
             () = stage.strike() => Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
-            () = asked_to_stop() => Ok(ExitCode::from(130)),
+            _ = asked_to_stop() => Ok(ExitCode::from(130)),
         }
     }
 }

@@ -86,7 +86,7 @@ impl HookCommand {
         let mut stop = std::pin::pin!(asked_to_stop());
         loop {
             let received = tokio::select! {
-                () = &mut stop => break,
+                _ = &mut stop => break,
                 received = hook.next() => match received {
                     Some(received) => received,
                     None => break,

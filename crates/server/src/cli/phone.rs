@@ -132,7 +132,7 @@ impl PhoneCommand {
         let mut refused = false;
         loop {
             let event = tokio::select! {
-                () = &mut stop => break,
+                _ = &mut stop => break,
                 event = events.next() => match event {
                     Some(event) => event,
                     None => break,

@@ -4,18 +4,19 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Ended, Sources, asked_to_stop, flag};
+use super::{Ended, Sources, Stop, asked_to_stop, flag};
 use crate::{boot, telemetry};
 
 /// Runs the server until Ctrl-C
 ///
 /// HTTPS on 8443 with a certificate of its own authority (DIR/ca.pem is the one to trust), SIP on 5060 over UDP and TCP,
 /// audio on UDP 20000-29999. Ctrl-C drains: no new calls, polite farewells, notifications delivered. A second Ctrl-C
-/// ends it at once.
+/// ends it at once. A server that dies, or hands over, takes its calls up again when it is started within seconds.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n  \
     convoke serve --data /var/lib/convoke\n  \
     convoke serve --config convoke.toml --log json\n  \
+    convoke serve --hand-over\n  \
     convoke serve --dev --set http.listen=127.0.0.1:0 --trace-sip")]
 pub(super) struct Serve {
     #[command(flatten)]
@@ -23,6 +24,9 @@ pub(super) struct Serve {
     /// A developer's conveniences: plain HTTP on this machine, plain-http callbacks to it
     #[arg(long)]
     dev: bool,
+    /// SIGTERM leaves calls up for the next process, which takes them up
+    #[arg(long)]
+    hand_over: bool,
     /// Logs every SIP message, credentials masked
     #[arg(long)]
     trace_sip: bool,
@@ -40,6 +44,9 @@ impl Serve {
         if self.dev {
             flags.push(flag("--dev", "dev", "true"));
         }
+        if self.hand_over {
+            flags.push(flag("--hand-over", "hand_over", "true"));
+        }
         if self.trace_sip {
             flags.push(flag("--trace-sip", "sip.trace", "true"));
         }
@@ -54,7 +61,7 @@ impl Serve {
         let mut stop = std::pin::pin!(asked_to_stop());
         let server = tokio::select! {
             started = boot::start(&loaded.config) => started?,
-            () = &mut stop => return Ok(ExitCode::SUCCESS),
+            _ = &mut stop => return Ok(ExitCode::SUCCESS),
         };
         tracing::info!(
             https = %server.https,
@@ -66,13 +73,17 @@ impl Serve {
             server.base_url
         );
         let died = server.died.clone();
-        let code = tokio::select! {
-            () = stop => ExitCode::SUCCESS,
-            () = died.cancelled() => ExitCode::FAILURE,
+        let (code, how) = tokio::select! {
+            how = stop => (ExitCode::SUCCESS, how),
+            () = died.cancelled() => (ExitCode::FAILURE, Stop::Interrupted),
         };
+        if loaded.config.hand_over && how == Stop::Terminated {
+            server.hand_over().await;
+            return Ok(code);
+        }
         tokio::select! {
             () = server.drain() => Ok(code),
-            () = asked_to_stop() => {
+            _ = asked_to_stop() => {
                 tracing::warn!("stopped at once; what is left ends at the next start");
                 Ok(ExitCode::from(130))
             }
