@@ -29,6 +29,7 @@ BEA = "5d2c6b3e-0b7f-4c57-9a2a-000000000001"
 NICK = "5d2c6b3e-0b7f-4c57-9a2a-000000000002"
 SIPP = "5d2c6b3e-0b7f-4c57-9a2a-000000000003"
 BARESIP = "5d2c6b3e-0b7f-4c57-9a2a-000000000004"
+SOFT = "5d2c6b3e-0b7f-4c57-9a2a-000000000005"
 WITHIN = 20  # seconds: what is awaited comes in a few; a machine under load may take longer
 
 
@@ -190,9 +191,9 @@ level = "info"
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def start(self):
+    def start(self, *flags):
         log = open(self.folder / "server.log", "ab")
-        self.process = subprocess.Popen([CONVOKE, "serve", "--config", str(self.config)], stdout=log, stderr=log)
+        self.process = subprocess.Popen([CONVOKE, "serve", "--config", str(self.config), *flags], stdout=log, stderr=log)
         deadline = time.monotonic() + WITHIN
         while time.monotonic() < deadline:
             assert self.process.poll() is None, (self.folder / "server.log").read_text()
