@@ -8,6 +8,7 @@ mod client;
 mod crowd;
 mod inviting;
 mod machine;
+mod restart;
 mod server;
 pub(crate) mod soak;
 mod talking;
@@ -49,6 +50,8 @@ enum What {
     Pcmu,
     Opus,
     Start,
+    /// From `kill -9`, and from SIGTERM with `hand_over`, to audio heard again
+    Restart,
 }
 
 /// One line of the output.
@@ -143,6 +146,27 @@ async fn measure(binary: &Path, options: &Options) -> Result<()> {
     }
     if wanted(What::Opus) {
         conversation(OPUS, &setup, options, "opus_participants_one_room_3_talking", 400.0).await?;
+    }
+    if wanted(What::Restart) {
+        restarts(&setup, options).await?;
+    }
+    Ok(())
+}
+
+/// Participants of one room that go on hearing each other.
+const SURVIVORS: usize = 50;
+
+async fn restarts(setup: &Setup, options: &Options) -> Result<()> {
+    let times = if options.quick { 3 } else { 20 };
+    for (how, figure_p50, figure_p99) in [
+        (restart::How::Killed, "kill_to_audio_p50", "kill_to_audio_p99"),
+        (restart::How::HandedOver, "hand_over_to_audio_p50", "hand_over_to_audio_p99"),
+    ] {
+        let gaps = restart::measure(setup.clone(), how, SURVIVORS, times).await?;
+        let detail =
+            json!({"participants": SURVIVORS, "restarts": times, "lost": gaps.lost, "worst_ms": gaps.worst_ms});
+        Figure::at_most(figure_p50, gaps.percentile(50.0), "ms", 1000.0, Value::Null);
+        Figure::at_most(figure_p99, gaps.percentile(99.0), "ms", 1000.0, detail);
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! The far end of a trunk, as small as it can be: it answers every INVITE at once with one codec, and lets the caller
-//! into a crowd.
+//! into a crowd. Within a dialog it agrees to everything.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -51,7 +51,7 @@ struct Desk {
     codec: Codec,
     entrance: Entrance,
     stop: Arc<AtomicBool>,
-    /// The answers by Call-ID: a repeated INVITE gets the same again.
+    /// The descriptions by Call-ID: a repeated INVITE, and one within the dialog, gets the same again.
     answered: HashMap<String, Vec<u8>>,
 }
 
@@ -75,23 +75,20 @@ impl Desk {
         let plain = |status| Response::to_request(request, status, "").with_to_tag("carrier").to_bytes();
         match request.method {
             Method::Ack => Ok(None),
-            Method::Invite if self.answered.contains_key(&call) => Ok(self.answered.get(&call).cloned()),
             Method::Invite => {
                 let offer = Offer::read(&String::from_utf8_lossy(&request.body), self.codec)?;
-                let socket = socket()?;
-                let sdp = self.sdp(socket.local_addr()?.port(), offer.payload_type);
+                let sdp = match self.answered.get(&call).cloned() {
+                    Some(sdp) => {
+                        self.entrance.turn_to(End(call), offer.peer);
+                        sdp
+                    }
+                    None => self.let_in(call, &offer)?,
+                };
                 let answer = Response::to_request(request, 200, "")
                     .with_to_tag("carrier")
                     .with(HeaderName::Contact, format!("<sip:carrier@{}>", self.address))
                     .with_body("application/sdp", sdp)
                     .to_bytes();
-                self.entrance.join(Joining {
-                    end: End(call.clone()),
-                    socket,
-                    peer: offer.peer,
-                    payload_type: offer.payload_type,
-                });
-                self.answered.insert(call, answer.clone());
                 Ok(Some(answer))
             }
             Method::Bye => {
@@ -101,6 +98,15 @@ impl Desk {
             }
             _ => Ok(Some(plain(200))),
         }
+    }
+
+    fn let_in(&mut self, call: String, offer: &Offer) -> Result<Vec<u8>> {
+        let socket = socket()?;
+        let sdp = self.sdp(socket.local_addr()?.port(), offer.payload_type).into_bytes();
+        let (peer, payload_type) = (offer.peer, offer.payload_type);
+        self.entrance.join(Joining { end: End(call.clone()), socket, peer, payload_type });
+        self.answered.insert(call, sdp.clone());
+        Ok(sdp)
     }
 
     fn sdp(&self, port: u16, payload_type: u8) -> String {

@@ -45,8 +45,18 @@ pub(super) struct Crowd {
 
 enum Order {
     Join(Joining),
+    TurnTo(End, SocketAddr),
     Leave(End),
-    Measure { window: Duration, reply: tokio::sync::oneshot::Sender<Heard> },
+    /// Tells when each end heard sound after this moment, by the kernel's clock.
+    HearAgain {
+        since_ns: i64,
+        within: Duration,
+        reply: tokio::sync::oneshot::Sender<Vec<Option<i64>>>,
+    },
+    Measure {
+        window: Duration,
+        reply: tokio::sync::oneshot::Sender<Heard>,
+    },
     Stop,
 }
 
@@ -105,6 +115,7 @@ impl Crowd {
             slots: (0..TICK_MS).map(|_| Vec::new()).collect(),
             places: HashMap::new(),
             measuring: None,
+            hearing_again: None,
             lateness_ms: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("crowd".to_owned()).spawn(move || stage.run())?;
@@ -117,6 +128,14 @@ impl Crowd {
 
     pub(super) fn members(&self) -> usize {
         self.members.load(Ordering::Relaxed)
+    }
+
+    /// When each end heard sound after `since_ns`, nanoseconds of the kernel's clock; `None` for one that did not `within`
+    /// that time.
+    pub(super) async fn hear_again(&self, since_ns: i64, within: Duration) -> Result<Vec<Option<i64>>> {
+        let (reply, heard) = tokio::sync::oneshot::channel();
+        self.orders.send(Order::HearAgain { since_ns, within, reply }).ok().context("the crowd is gone")?;
+        heard.await.context("the crowd is gone")
     }
 
     pub(super) async fn measure(&self, window: Duration) -> Result<Heard> {
@@ -144,6 +163,11 @@ pub(super) struct Entrance {
 impl Entrance {
     pub(super) fn join(&self, joining: Joining) {
         let _ = self.orders.send(Order::Join(joining));
+    }
+
+    /// The far end is at another address.
+    pub(super) fn turn_to(&self, end: End, peer: SocketAddr) {
+        let _ = self.orders.send(Order::TurnTo(end, peer));
     }
 
     pub(super) fn leave(&self, end: End) {
@@ -197,7 +221,14 @@ struct Stage {
     slots: Vec<Vec<Member>>,
     places: HashMap<End, usize>,
     measuring: Option<Measuring>,
+    hearing_again: Option<HearingAgain>,
     lateness_ms: Vec<f64>,
+}
+
+struct HearingAgain {
+    since_ns: i64,
+    until: Instant,
+    reply: tokio::sync::oneshot::Sender<Vec<Option<i64>>>,
 }
 
 struct Measuring {
@@ -219,6 +250,7 @@ struct Member {
     timestamp: u32,
     arrivals: Vec<Arrival>,
     heard_sound: bool,
+    heard_again_ns: Option<i64>,
 }
 
 #[derive(Clone, Copy)]
@@ -242,7 +274,8 @@ impl Stage {
             let step = self.codec.clock_rate() / 50;
             for member in &mut self.slots[slot] {
                 member.speak(step);
-                member.listen(&mut buffer, &mut control, silent, self.measuring.is_some());
+                let since_ns = self.hearing_again.as_ref().map(|hearing| hearing.since_ns);
+                member.listen(&mut buffer, &mut control, silent, self.measuring.is_some(), since_ns);
             }
             slot = (slot + 1) % self.slots.len();
             self.conclude();
@@ -256,6 +289,17 @@ impl Stage {
         loop {
             match self.orders.try_recv() {
                 Ok(Order::Join(joining)) => self.let_in(joining),
+                Ok(Order::TurnTo(end, peer)) => {
+                    let slot = self.places.get(&end).copied();
+                    let member = slot.and_then(|slot| self.slots[slot].iter_mut().find(|member| member.end == end));
+                    if let Some(member) = member {
+                        member.peer = peer;
+                    }
+                }
+                Ok(Order::HearAgain { since_ns, within, reply }) => {
+                    self.slots.iter_mut().flatten().for_each(|member| member.heard_again_ns = None);
+                    self.hearing_again = Some(HearingAgain { since_ns, until: Instant::now() + within, reply });
+                }
                 Ok(Order::Leave(end)) => {
                     if let Some(slot) = self.places.remove(&end) {
                         self.slots[slot].retain(|member| member.end != end);
@@ -308,11 +352,17 @@ impl Stage {
             timestamp: 0,
             arrivals: Vec::new(),
             heard_sound: false,
+            heard_again_ns: None,
         });
         self.members.fetch_add(1, Ordering::Relaxed);
     }
 
     fn conclude(&mut self) {
+        let members = || self.slots.iter().flatten();
+        let all = || members().all(|member| member.heard_again_ns.is_some());
+        if let Some(hearing) = self.hearing_again.take_if(|hearing| Instant::now() >= hearing.until || all()) {
+            let _ = hearing.reply.send(members().map(|member| member.heard_again_ns).collect());
+        }
         if self.measuring.as_ref().is_none_or(|measuring| Instant::now() < measuring.until) {
             return;
         }
@@ -392,7 +442,14 @@ impl Member {
         self.timestamp = self.timestamp.wrapping_add(step);
     }
 
-    fn listen(&mut self, buffer: &mut [u8], control: &mut [u8], is_silent: fn(&[u8]) -> bool, note: bool) {
+    fn listen(
+        &mut self,
+        buffer: &mut [u8],
+        control: &mut [u8],
+        is_silent: fn(&[u8]) -> bool,
+        note: bool,
+        since_ns: Option<i64>,
+    ) {
         loop {
             let mut slices = [IoSliceMut::new(buffer)];
             let descriptor = self.socket.as_raw_fd();
@@ -410,12 +467,18 @@ impl Member {
             let Some(stamp) = stamp else { continue };
             let packet = &buffer[..length];
             // RTCP that came to this port begins with types that RTP does not have.
-            if !note || length <= RTP_HEADER || (64..96).contains(&(packet[1] & 0x7f)) {
+            if length <= RTP_HEADER || (64..96).contains(&(packet[1] & 0x7f)) {
+                continue;
+            }
+            let at_ns = stamp.tv_sec() * 1_000_000_000 + stamp.tv_nsec();
+            if since_ns.is_some_and(|since| at_ns > since) && !is_silent(&packet[RTP_HEADER..]) {
+                self.heard_again_ns.get_or_insert(at_ns);
+            }
+            if !note {
                 continue;
             }
             let timestamp = u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]);
             self.heard_sound = self.heard_sound || !is_silent(&packet[RTP_HEADER..]);
-            let at_ns = stamp.tv_sec() * 1_000_000_000 + stamp.tv_nsec();
             self.arrivals.push(Arrival { at_ns, timestamp });
         }
     }

@@ -78,7 +78,7 @@ impl Prepared {
         let (api, sip) = (self.api, self.sip);
         // The ports for audio lie below those that the system gives away by itself.
         format!(
-            "data = {data:?}\ndev = true\n\
+            "data = {data:?}\ndev = true\nhand_over = true\n\
              [http]\nlisten = \"127.0.0.1:0\"\nplain_listen = \"{api}\"\n\
              [sip]\nudp_listen = \"{sip}\"\ntcp_listen = \"{sip}\"\n\
              [rtp]\nports = \"10000-19999\"\ncodecs = [\"{codec}\"]\n\
@@ -170,6 +170,22 @@ impl Prepared {
 const LOG_LINES: usize = 8;
 
 impl Server {
+    /// `kill -9`; back when it is dead.
+    pub(super) fn die(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM; back when it has ended by itself.
+    pub(super) fn terminate(mut self) -> Result<()> {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid())?);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the server ended with {status}");
+        Ok(())
+    }
+
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }

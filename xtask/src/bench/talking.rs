@@ -64,7 +64,7 @@ pub(super) async fn climb(case: Case, setup: Setup, window: Duration) -> Result<
     let prepared = Prepared::new(setup)?;
     let (server, _) = prepared.serve().await?;
     let bot = Bot::new(prepared.api, webhook.callback()).await?;
-    let mut rooms = Rooms { bot, size: case.room, people: 0, room: String::new(), invitations: 0 };
+    let mut rooms = Rooms::new(bot, case.room);
     let mut steps = Vec::new();
     for &participants in case.ladder {
         rooms.fill(participants, &crowd).await.map_err(|error| error.context(prepared.newest_log()))?;
@@ -103,7 +103,7 @@ async fn measure(crowd: &Crowd, server: &Server, window: Duration) -> Result<Ste
     })
 }
 
-struct Rooms {
+pub(super) struct Rooms {
     bot: Bot,
     size: usize,
     people: usize,
@@ -112,8 +112,13 @@ struct Rooms {
 }
 
 impl Rooms {
+    /// Rooms of so many people; with zero, all are in one.
+    pub(super) fn new(bot: Bot, size: usize) -> Self {
+        Self { bot, size, people: 0, room: String::new(), invitations: 0 }
+    }
+
     /// Invites people until so many talk.
-    async fn fill(&mut self, target: usize, crowd: &Crowd) -> Result<()> {
+    pub(super) async fn fill(&mut self, target: usize, crowd: &Crowd) -> Result<()> {
         while self.people < target {
             let in_room = if self.size == 0 { self.people } else { self.people % self.size };
             if in_room == 0 {

@@ -150,26 +150,40 @@ impl Network {
                 (Transport::Tcp, None) | (Transport::Udp, _) => false,
             };
             if !is_gone {
-                return Destinations::Known(VecDeque::from([(hint.transport, hint.destination)]));
+                let mut known = VecDeque::from([(hint.transport, hint.destination)]);
+                // An earlier process had the connection. Where the peer opened it, nobody listens at that end, but perhaps
+                // at its Contact.
+                if hint.transport.is_reliable()
+                    && hint.flow.is_none()
+                    && let Destinations::Known(stated) = Self::stated(&hop.uri)
+                {
+                    known.extend(stated);
+                }
+                return Destinations::Known(known);
             }
         }
+        Self::stated(&hop.uri)
+    }
+
+    /// Where a URI says by itself.
+    fn stated(uri: &Uri) -> Destinations {
         // `sips` asks for TLS on every hop; without TLS it leads nowhere, rather than in the clear.
-        if hop.uri.scheme != Scheme::Sip {
+        if uri.scheme != Scheme::Sip {
             return Destinations::Nowhere;
         }
-        let transport = match hop.uri.transport_param() {
+        let transport = match uri.transport_param() {
             Some(name) => match Transport::from_name(&name) {
                 Some(transport) => Some(transport),
                 None => return Destinations::Nowhere,
             },
             None => None,
         };
-        match &hop.uri.host {
+        match &uri.host {
             Host::Ip(ip) => {
-                let destination = SocketAddr::new(*ip, hop.uri.port.unwrap_or(5060));
+                let destination = SocketAddr::new(*ip, uri.port.unwrap_or(5060));
                 Destinations::Known(VecDeque::from([(transport.unwrap_or(Transport::Udp), destination)]))
             }
-            Host::Domain(name) => Destinations::Ask { host: name.clone(), port: hop.uri.port, transport },
+            Host::Domain(name) => Destinations::Ask { host: name.clone(), port: uri.port, transport },
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sip::agent::{
     Algorithm, Binding, Credentials, EndReason, IncomingPolicy, Lookup, Order, Register, RegistrarConfig, Report,
-    UnboundBecause, Users,
+    TakeUp, UnboundBecause, Users,
 };
 use sip::digest::ha1;
 
@@ -217,6 +217,33 @@ fn a_phone_over_tcp_is_rung_by_its_own_connection_and_registers_again_when_it_br
     world.cut_streams(1);
     wait_registered(&mut world);
     assert_eq!(world.connections(), 2);
+}
+
+#[test]
+fn a_leg_of_a_phone_that_opened_its_connection_is_taken_up_at_its_contact() {
+    let mut world = world(18);
+    register(&mut world, "desk", "only-for-tests", 300, ";transport=tcp");
+    wait_registered(&mut world);
+    let mut branch = wait_bound(&mut world).branch();
+    branch.request_uri = world.uri(1).with_param("transport", "tcp");
+    world.dial_branches(0, LEG, vec![branch], seconds(30));
+    let leg = world.wait_incoming(1);
+    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    let snapshot = world.wait(0, |report| match report {
+        Report::Answered { snapshot, .. } => Some(snapshot.clone()),
+        _ => None,
+    });
+    world.order(0, Order::Confirm { leg: LEG });
+    world.wait(1, |report| matches!(report, Report::Confirmed { .. }).then_some(()));
+    assert_eq!(world.connections(), 1);
+    world.cut_streams(0);
+    world.restart(0, config(1));
+    world.run_for(seconds(1));
+    world.order(0, Order::TakeUp(Box::new(TakeUp { leg: LEG, snapshot, credentials: None })));
+    world.order(0, Order::Reinvite { leg: LEG, offer: ANSWER.to_vec() });
+    world.wait(1, |report| matches!(report, Report::Offered { .. }).then_some(()));
+    world.order(1, Order::AnswerOffer { leg, sdp: ANSWER.to_vec() });
+    world.wait(0, |report| matches!(report, Report::OfferAnswered { .. }).then_some(()));
 }
 
 #[test]
