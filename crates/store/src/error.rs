@@ -31,6 +31,9 @@ pub enum StoreError {
     /// The database was made by a newer version, or by something else.
     #[error("{}: {why}", path.display())]
     Schema { path: PathBuf, why: String },
+    /// The file is not what SQLite wrote. Nothing was written to it.
+    #[error("{}: {why}. Nothing was changed: keep a copy of it, and restore a backup with `convoke restore`", path.display())]
+    Damaged { path: PathBuf, why: String },
     /// Another server uses the same data directory.
     #[error("{} is in use by another convoke server", path.display())]
     InUse { path: PathBuf },

@@ -8,9 +8,11 @@ mod binding;
 mod directory;
 mod error;
 mod key;
+pub mod limits;
 mod log;
 mod meeting;
 mod outbox;
+mod retention;
 pub mod sqlite;
 
 use async_trait::async_trait;
@@ -22,7 +24,8 @@ pub use error::StoreError;
 pub use key::{Purpose, SigningKey};
 pub use log::{Commit, Committed, Loaded, SNAPSHOT_EVERY, wants_snapshot};
 pub use meeting::{Meeting, MeetingKey, Obtained};
-pub use outbox::{DEAD_LETTERS_KEPT_FOR, DeadLetter, NoticeId, OutgoingNotice, PendingNotice, Settled};
+pub use outbox::{DeadLetter, Fate, NoticeId, OutgoingNotice, PendingNotice, Settled};
+pub use retention::{Keep, Swept};
 
 /// Everything that outlives the process.
 #[async_trait]
@@ -53,12 +56,26 @@ pub trait Store: Send + Sync + 'static {
     /// milliseconds longer than its disk needs, so that it shares an fsync with turns.
     async fn settle(&self, at: Timestamp, settled: Vec<(NoticeId, Settled)>) -> Result<(), StoreError>;
 
-    /// What was given up, newest first, of one application or of all; those older than [`DEAD_LETTERS_KEPT_FOR`] are
-    /// forgotten.
+    /// What was given up, newest first, of one application or of all, whatever became of it since.
     async fn dead_letters(&self, app: Option<AppId>, limit: usize) -> Result<Vec<DeadLetter>, StoreError>;
 
-    /// Puts dead letters back into the outbox as new notices that wait for nothing. Answers how many were there.
+    /// One of them.
+    async fn dead_letter(&self, id: NoticeId) -> Result<Option<DeadLetter>, StoreError>;
+
+    /// The ids of dead letters that [`Store::revive`] would put back, after `after`, in their order, of one application or
+    /// of all.
+    async fn given_up(&self, app: Option<AppId>, after: NoticeId, limit: usize) -> Result<Vec<NoticeId>, StoreError>;
+
+    /// Puts dead letters back into the outbox, in the order of their ids whichever way they are given, as new notices that
+    /// wait for nothing, with the message ids they had. Those that are unknown, on their way or delivered are passed over.
+    /// Answers how many were put back.
     async fn revive(&self, at: Timestamp, dead: Vec<NoticeId>) -> Result<usize, StoreError>;
+
+    // Upkeep.
+
+    /// Deletes a little of what was kept long enough, and gives a little space back. May take a few milliseconds longer
+    /// than its disk needs, so that it shares an fsync with turns.
+    async fn sweep(&self, now: Timestamp, keep: Keep) -> Result<Swept, StoreError>;
 
     // The directory.
 

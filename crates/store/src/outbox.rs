@@ -1,14 +1,10 @@
 //! Notices that are owed to applications, and those that could not be delivered.
 
 use std::fmt;
-use std::time::Duration;
 
 use control::{AppId, CallId, ChainId, OperationId, ScenarioId, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-
-/// OQ-9: what was given up can be listed and replayed for that long.
-pub const DEAD_LETTERS_KEPT_FOR: Duration = Duration::from_hours(7 * 24);
 
 /// The place of a notice in the outbox: grows with every notice, in the order of commits, and is never used again. The
 /// order of the notices of one call is the order of their ids (CALL-3).
@@ -76,12 +72,29 @@ pub enum Settled {
 /// A notice that was given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
+    /// That of the notice when it was first given up; it keeps it however often it is put back.
     pub id: NoticeId,
     pub message_id: Uuid,
     pub created: Timestamp,
+    /// When it was last given up, and why.
     pub died: Timestamp,
     pub status: Option<u16>,
     pub reason: String,
+    /// All tries, those after it was put back too.
     pub attempts: u32,
+    pub fate: Fate,
+    /// How often it was put back.
+    pub replays: u32,
     pub notice: OutgoingNotice,
+}
+
+/// What became of a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It waits for somebody to put it back.
+    GivenUp,
+    /// It is in the outbox, since then.
+    PutBack(Timestamp),
+    /// It was put back, and delivered then.
+    Delivered(Timestamp),
 }

@@ -1,25 +1,45 @@
 //! The store in one SQLite file: one thread writes, a few read, and a commit is on disk when it is answered.
 
+mod backup;
+mod check;
 mod directory;
 mod log;
 mod meetings;
 mod outbox;
+mod partial;
 mod rows;
 mod schema;
+mod sweep;
 mod threads;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use control::{AppId, CallId, ConferenceId, TenantId, Timestamp, UserId};
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
+use crate::limits::{CHECKED_AT_START_MAX_BYTES, MIGRATED_WITHIN};
 use crate::{
-    Binding, Change, Commit, Committed, DeadLetter, Directory, DirectoryKey, DirectorySet, Loaded, Meeting, MeetingKey,
-    NoticeId, Obtained, PendingNotice, Purpose, Settled, SigningKey, Store, StoreError,
+    Binding, Change, Commit, Committed, DeadLetter, Directory, DirectoryKey, DirectorySet, Keep, Loaded, Meeting,
+    MeetingKey, NoticeId, Obtained, PendingNotice, Purpose, Settled, SigningKey, Store, StoreError, Swept,
 };
+use schema::Found;
 use threads::{Readers, Writer};
+
+pub use backup::{Backup, BackupError, Restored, back_up, inspect_backup, restore};
+pub use check::{Examined, examine};
+pub use partial::Existing;
+
+/// The database's name in the data directory.
+pub const DATABASE: &str = "convoke.db";
+
+/// Held by the server, and by whoever changes the whole database.
+const LOCK: &str = "serve.lock";
+
+/// The end of the names under which a restore makes everything ready.
+const RESTORING: &str = ".restoring";
 
 /// How a data directory is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,24 +53,33 @@ pub enum Access {
 /// A data directory's database, `convoke.db`.
 #[derive(Debug)]
 pub struct Sqlite {
-    writer: Writer,
+    /// Closed before the writer: SQLite writes its log back when the last connection closes, unless two do so at once.
     readers: Readers,
+    writer: Writer,
     /// Held as long as the server runs.
     _lock: Option<File>,
 }
 
 impl Sqlite {
-    /// Opens the database in `directory`, which must exist, and brings its schema up to date.
+    /// Opens the database in `directory`, which must exist, and brings its schema up to date, of which a copy is kept.
+    ///
+    /// What is damaged, newer or not ours is refused and left as it is.
     pub fn open(directory: &Path, access: Access) -> Result<Self, StoreError> {
         let lock = match access {
             Access::Serve => Some(lock(directory)?),
             Access::Command => None,
         };
-        let path = directory.join("convoke.db");
-        reserve(&path)?;
-        let mut connection = schema::connect(&path)?;
-        schema::migrate(&mut connection, &path)?;
-        outbox::forget_dead(&connection, wall_clock())?;
+        let path = directory.join(DATABASE);
+        bring_up_to_date(directory, &path, access)?;
+        let connection = schema::connect(&path)?;
+        if std::fs::metadata(&path).is_ok_and(|found| found.len() <= CHECKED_AT_START_MAX_BYTES) {
+            check::sound(&connection, &path, check::Depth::Structure)?;
+        }
+        if access == Access::Serve
+            && let Err(error) = schema::make_shrinkable(&connection)
+        {
+            tracing::warn!(%error, "the database cannot be made to shrink; the next start tries again");
+        }
         let readers = match access {
             Access::Serve => READERS,
             Access::Command => 1,
@@ -77,9 +106,53 @@ impl Sqlite {
 /// Enough for the API's look-ups, which take microseconds each.
 const READERS: usize = 3;
 
+/// Makes the database, or migrates it. Only who may serve migrates, so that no running server is left with a schema that
+/// it does not know.
+fn bring_up_to_date(directory: &Path, path: &Path, access: Access) -> Result<(), StoreError> {
+    let until = Instant::now() + MIGRATED_WITHIN;
+    loop {
+        let from = match schema::inspect(path)? {
+            Found::Current => return Ok(()),
+            Found::Nothing if directory.join(format!("{DATABASE}{RESTORING}")).exists() => {
+                return Err(StoreError::Schema {
+                    path: path.to_owned(),
+                    why: "a restore was cut short: do it again with `convoke restore … --force`".to_owned(),
+                });
+            }
+            Found::Nothing => return schema::create(path),
+            Found::Older(from) => from,
+        };
+        let held = match access {
+            Access::Serve => None,
+            Access::Command => match lock(directory) {
+                Ok(lock) => Some(lock),
+                Err(StoreError::InUse { .. }) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(50));
+                    continue;
+                }
+                Err(StoreError::InUse { .. }) => {
+                    return Err(StoreError::Schema {
+                        path: path.to_owned(),
+                        why: format!(
+                            "its schema is {}, and an older convoke serves it: stop that one first, or use its commands",
+                            schema::name(from)
+                        ),
+                    });
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        let copy = schema::migrate(path, from)?;
+        drop(held);
+        if let Some(copy) = copy {
+            tracing::info!(from = schema::name(from), copy = %copy.display(), "the database is brought up to date");
+        }
+    }
+}
+
 /// Taken beside the database and not on it, so that commands can work while the server runs.
 fn lock(directory: &Path) -> Result<File, StoreError> {
-    let path = directory.join("serve.lock");
+    let path = directory.join(LOCK);
     let failed = |error: std::io::Error| StoreError::Failed(format!("{}: {error}", path.display()));
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
     match file.try_lock() {
@@ -89,24 +162,14 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Keys lie in it: only its owner may read it. SQLite gives its side files the same rights.
-fn reserve(path: &Path) -> Result<(), StoreError> {
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let opened = options.open(path);
-    opened.map(drop).map_err(|error| StoreError::Failed(format!("{}: {error}", path.display())))
-}
-
-fn wall_clock() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Failed(error.to_string())
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Failed(format!("{error}: it is damaged; see `convoke doctor`"))
+            }
+            _ => Self::Failed(error.to_string()),
+        }
     }
 }
 
@@ -142,8 +205,20 @@ impl Store for Sqlite {
         self.read(move |db| outbox::dead_letters(db, app, limit)).await
     }
 
+    async fn dead_letter(&self, id: NoticeId) -> Result<Option<DeadLetter>, StoreError> {
+        self.read(move |db| outbox::dead_letter(db, id)).await
+    }
+
+    async fn given_up(&self, app: Option<AppId>, after: NoticeId, limit: usize) -> Result<Vec<NoticeId>, StoreError> {
+        self.read(move |db| outbox::given_up(db, app, after, limit)).await
+    }
+
     async fn revive(&self, at: Timestamp, dead: Vec<NoticeId>) -> Result<usize, StoreError> {
-        self.write(move |db| outbox::revive(db, at, &dead)).await
+        self.write(move |db| outbox::revive(db, at, dead)).await
+    }
+
+    async fn sweep(&self, now: Timestamp, keep: Keep) -> Result<Swept, StoreError> {
+        self.writer.run_patiently(move |db| sweep::step(db, now, &keep)).await
     }
 
     async fn directory_version(&self) -> Result<i64, StoreError> {

@@ -3,15 +3,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use control::{
     AppId, CallFacts, CallId, ChainId, Conference, ConferenceId, Event, Identity, Kind, OperationId, ParticipantId,
     PhoneNumber, ScenarioId, Surface, TenantId, Timestamp, UserId, Who,
 };
+use store::limits::SWEEP_ROWS;
 use store::sqlite::{Access, Sqlite};
 use store::{
-    App, Binding, Commit, DirectoryKey, DirectorySet, Meeting, MeetingKey, NoticeId, OutgoingNotice, Purpose, Settled,
-    SigningKey, SipAccount, Store, StoreError, Tenant, Trunk, User, Verb, wants_snapshot,
+    App, Binding, Commit, DirectoryKey, DirectorySet, Fate, Keep, Meeting, MeetingKey, NoticeId, OutgoingNotice,
+    Purpose, Settled, SigningKey, SipAccount, Store, StoreError, Swept, Tenant, Trunk, User, Verb, wants_snapshot,
 };
 use uuid::Uuid;
 
@@ -240,17 +242,210 @@ async fn notices_stay_until_they_are_settled_and_dead_ones_can_be_revived() {
     assert!(store.dead_letters(Some(AppId(id(77))), 10).await.unwrap().is_empty());
 
     assert_eq!(store.revive(NOW, vec![ids[2], NoticeId(999)]).await.unwrap(), 1);
-    assert!(store.dead_letters(None, 10).await.unwrap().is_empty());
     let again = store.pending(ids[3], 10).await.unwrap();
     assert_eq!((again[0].message_id, &again[0].notice.body), (first[2].message_id, &first[2].notice.body));
+}
 
-    // Seven days later the next death takes the old ones along.
-    let dead = || Settled::Dead { status: None, reason: "no answer".to_owned(), attempts: 1 };
-    store.settle(NOW, vec![(ids[3], dead())]).await.unwrap();
-    let later = NOW + store::DEAD_LETTERS_KEPT_FOR + std::time::Duration::from_secs(1);
-    store.settle(later, vec![(again[0].id, dead())]).await.unwrap();
+fn dead(status: u16) -> Settled {
+    Settled::Dead { status: Some(status), reason: format!("the webhook answered {status}"), attempts: 3 }
+}
+
+#[tokio::test]
+async fn dead_letters_go_back_in_the_order_of_their_call_once_and_tell_what_became_of_them() {
+    // OQ-9, CALL-3
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let mut ours = Writer::new(10);
+    let mut waiting = notice(11, "2");
+    waiting.after = Some(OperationId(id(6)));
+    let notices = vec![notice(11, "1"), waiting, notice(12, "3")];
+    let ids = store.commit(ours.turn(vec![opened(), placed(11)], notices)).await.unwrap().notices;
+    let messages: Vec<_> =
+        store.pending(NoticeId::NONE, 10).await.unwrap().iter().map(|pending| pending.message_id).collect();
+    store.settle(NOW, ids.iter().map(|id| (*id, dead(503))).collect()).await.unwrap();
+    assert_eq!(store.given_up(None, NoticeId::NONE, 2).await.unwrap(), ids[..2]);
+    assert_eq!(store.given_up(None, ids[1], 2).await.unwrap(), ids[2..]);
+    assert_eq!(store.given_up(Some(AppId(id(77))), NoticeId::NONE, 10).await.unwrap(), []);
+
+    // The later one of a call first, fails again; then both, whichever way they are named.
+    let put_back = async |which: &[NoticeId]| {
+        let revived = store.revive(NOW, which.to_vec()).await.unwrap();
+        let pending = store.pending(NoticeId::NONE, 10).await.unwrap();
+        (revived, pending)
+    };
+    let (revived, pending) = put_back(&[ids[1]]).await;
+    assert_eq!((revived, pending.len()), (1, 1));
+    assert_eq!(store.dead_letter(ids[1]).await.unwrap().unwrap().fate, Fate::PutBack(NOW));
+    assert_eq!(put_back(&[ids[1], ids[1]]).await, (0, pending.clone()), "it is on its way already");
+    let later = NOW + Duration::from_secs(1);
+    store.settle(later, vec![(pending[0].id, dead(500))]).await.unwrap();
+    let again = store.dead_letter(ids[1]).await.unwrap().unwrap();
+    assert_eq!((again.fate, again.replays, again.attempts), (Fate::GivenUp, 1, 6));
+    assert_eq!((again.died, again.status, again.message_id), (later, Some(500), messages[1]));
+
+    let (revived, pending) = put_back(&[ids[1], ids[0]]).await;
+    assert_eq!(revived, 2);
+    let order: Vec<_> = pending.iter().map(|pending| (pending.message_id, pending.notice.body.as_str())).collect();
+    assert_eq!(order, [(messages[0], "1"), (messages[1], "2")]);
+    assert!(pending.iter().all(|pending| pending.created == NOW && pending.id > ids[2]));
+    let alone = |notice: &OutgoingNotice| notice.after.is_none() && notice.settles.is_none() && !notice.full_roster;
+    assert!(pending.iter().all(|pending| alone(&pending.notice)), "each is sent, and for itself");
+
+    store.settle(later, vec![(pending[0].id, Settled::Delivered)]).await.unwrap();
+    let fates = store.dead_letters(None, 10).await.unwrap();
+    let fates: Vec<_> = fates.iter().map(|letter| (letter.id, letter.fate, letter.replays)).collect();
+    assert_eq!(
+        fates,
+        [(ids[1], Fate::PutBack(NOW), 2), (ids[2], Fate::GivenUp, 0), (ids[0], Fate::Delivered(later), 1),]
+    );
+    let (revived, left) = put_back(&ids).await;
+    assert_eq!(revived, 1, "what was delivered is not sent once more");
+    assert_eq!(left.iter().map(|pending| &pending.notice.body).collect::<Vec<_>>(), ["2", "3"]);
+}
+
+/// Sweeps until there is nothing left to do.
+async fn sweep(store: &dyn Store, now: Timestamp, keep: Keep) -> Vec<Swept> {
+    let mut steps = Vec::new();
+    loop {
+        steps.push(store.sweep(now, keep).await.unwrap());
+        if !steps[steps.len() - 1].more {
+            return steps;
+        }
+        assert!(steps.len() < 10_000, "it never ends");
+    }
+}
+
+#[tokio::test]
+async fn what_was_kept_long_enough_goes_a_little_at_a_time_and_its_space_is_given_back() {
+    // OQ-9
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let size = || directory.path().join("convoke.db").metadata().unwrap().len();
+    let keep = Keep { dead_letters: Duration::from_hours(1), ..Keep::default() };
+    let mut ours = Writer::new(10);
+    let long = "x".repeat(10_000);
+    let notices = (0..2000).map(|_| notice(11, &long)).collect();
+    let ids = store.commit(ours.turn(vec![opened(), placed(11)], notices)).await.unwrap().notices;
+    store.settle(NOW, ids[..1999].iter().map(|id| (*id, dead(503))).collect()).await.unwrap();
+    // One that is sent again, and one that was delivered in the end, are looked at for longer.
+    store.revive(NOW + Duration::from_mins(30), vec![ids[0], ids[1]]).await.unwrap();
+    let put_back = store.pending(ids[1999], 10).await.unwrap();
+    store.settle(NOW + Duration::from_mins(40), vec![(put_back[0].id, Settled::Delivered)]).await.unwrap();
+
+    let hour = NOW + Duration::from_hours(1);
+    assert_eq!(sweep(store.as_ref(), hour, keep).await[0].dead_letters, 0, "not yet");
+    let steps = sweep(store.as_ref(), hour + Duration::from_millis(1), keep).await;
+    assert!(steps.iter().all(|step| step.dead_letters <= SWEEP_ROWS && step.reclaimed_bytes <= 1 << 20), "{steps:?}");
+    assert_eq!(steps.iter().map(|step| step.dead_letters).sum::<usize>(), 1997);
+    assert!(steps.len() < 200, "{} steps for 1997 letters of three pages", steps.len());
     let left = store.dead_letters(None, 10).await.unwrap();
-    assert_eq!(left.iter().map(|letter| letter.id).collect::<Vec<_>>(), [again[0].id]);
+    assert_eq!(left.iter().map(|letter| letter.id).collect::<Vec<_>>(), [ids[1], ids[0]]);
+    assert_eq!(sweep(store.as_ref(), hour + Duration::from_mins(41), keep).await[0].dead_letters, 2);
+
+    // What is owed is never swept, and the file is small again once its log is written back.
+    assert_eq!(store.pending(NoticeId::NONE, 10).await.unwrap().len(), 2);
+    let last = *steps.last().unwrap();
+    assert!(last.bytes < 6 << 20 && last.free_bytes <= 4 << 20, "{last:?}");
+    drop(store);
+    assert!(size() < 6 << 20, "{}", size());
+}
+
+#[tokio::test]
+async fn the_newest_dead_letters_are_kept_when_there_are_too_many() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let mut ours = Writer::new(10);
+    let notices = (0..250).map(|_| notice(11, "{}")).collect();
+    let ids = store.commit(ours.turn(vec![opened(), placed(11)], notices)).await.unwrap().notices;
+    for (second, id) in ids.iter().enumerate() {
+        store.settle(NOW + Duration::from_secs(second as u64), vec![(*id, dead(503))]).await.unwrap();
+    }
+    let keep = Keep { dead_letters_max: 20, ..Keep::default() };
+    let steps = sweep(store.as_ref(), NOW, keep).await;
+    assert_eq!(steps.iter().map(|step| step.dead_letters_crowded_out).collect::<Vec<_>>(), [100, 100, 30]);
+    assert_eq!(store.given_up(None, NoticeId::NONE, 100).await.unwrap(), ids[230..]);
+}
+
+#[tokio::test]
+async fn a_call_that_has_ended_and_a_notice_that_was_delivered_leave_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let mut ours = Writer::new(10);
+    store.commit(ours.turn(vec![opened(), placed(11)], vec![notice(11, "1")])).await.unwrap();
+    for turn in 0..300 {
+        store.commit(ours.turn(vec![kept_alive(11, NOW.0 + turn)], vec![])).await.unwrap();
+    }
+    let (conference, position) = (ours.conference.id(), ours.position);
+    let closed = Commit {
+        conference,
+        position,
+        at: NOW,
+        events: vec![Event::Closed],
+        notices: vec![notice(11, "2")],
+        snapshot: None,
+    };
+    store.commit(closed).await.unwrap();
+    let owed = store.pending(NoticeId::NONE, 10).await.unwrap();
+    store.settle(NOW, owed.iter().map(|owed| (owed.id, Settled::Delivered)).collect()).await.unwrap();
+    drop(store);
+    let database = rusqlite::Connection::open(directory.path().join("convoke.db")).unwrap();
+    for table in ["conferences", "log", "snapshots", "calls", "outbox", "dead_letters"] {
+        let rows: i64 = database.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn meetings_are_kept_after_their_end_and_after_they_were_held_and_while_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let keep = Keep { meetings: Duration::from_hours(24), ..Keep::default() };
+    for number in [50, 51, 52] {
+        store.create_meeting(meeting(number, None)).await.unwrap();
+    }
+    // 51 was held an hour after its end, 52 is being held.
+    let hour = NOW + Duration::from_hours(1);
+    let mut held = Writer::new(51);
+    store.commit(held.turn(vec![opened()], vec![])).await.unwrap();
+    store.commit(Commit { at: hour, ..held.turn(vec![Event::Closed], vec![]) }).await.unwrap();
+    store.commit(Writer::new(52).turn(vec![opened()], vec![])).await.unwrap();
+
+    let left = async |at: Timestamp| {
+        sweep(store.as_ref(), at + Duration::from_hours(24), keep).await;
+        let mut left = Vec::new();
+        for number in [50, 51, 52] {
+            if store.meeting(MeetingKey::Id(ConferenceId(id(number)))).await.unwrap().is_some() {
+                left.push(number);
+            }
+        }
+        left
+    };
+    assert_eq!(left(NOW).await, [50, 51, 52]);
+    assert_eq!(left(NOW + Duration::from_millis(1)).await, [51, 52]);
+    assert_eq!(left(hour).await, [51, 52]);
+    assert_eq!(left(hour + Duration::from_millis(1)).await, [52]);
+    assert_eq!(left(NOW + Duration::from_hours(1000)).await, [52]);
+}
+
+#[tokio::test]
+async fn registrations_of_phones_that_never_came_back_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let binding = |contact: &str, expires_at| Binding {
+        aor: "ann@contoso.example".to_owned(),
+        contact: contact.to_owned(),
+        expires_at,
+        path: None,
+        received: None,
+        call_id: "a84b".to_owned(),
+        cseq: 1,
+        instance: None,
+        data: "{}".to_owned(),
+    };
+    let gone = NOW - Duration::from_hours(1);
+    store.put_bindings(vec![binding("sip:1", gone), binding("sip:2", NOW)]).await.unwrap();
+    assert_eq!(sweep(store.as_ref(), NOW, Keep::default()).await[0].registrations, 1);
+    assert_eq!(store.bindings().await.unwrap(), [binding("sip:2", NOW)]);
 }
 
 fn directory_set() -> DirectorySet {
@@ -408,11 +603,8 @@ async fn only_one_server_but_any_command_may_use_a_directory_and_each_sees_the_o
     drop(open(directory.path()));
 }
 
-#[tokio::test]
-async fn meetings_are_found_by_each_of_their_names() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
-    let meeting = |number: u128, external: Option<&str>| Meeting {
+fn meeting(number: u128, external: Option<&str>) -> Meeting {
+    Meeting {
         id: ConferenceId(id(number)),
         tenant: TenantId(id(1)),
         organizer: Some(UserId(id(30))),
@@ -427,7 +619,13 @@ async fn meetings_are_found_by_each_of_their_names() {
         external_id: external.map(str::to_owned),
         vtc_id: Some(format!("vtc{number}")),
         body: serde_json::json!({ "allowedPresenters": "everyone" }),
-    };
+    }
+}
+
+#[tokio::test]
+async fn meetings_are_found_by_each_of_their_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
     let first = meeting(1, None);
     store.create_meeting(first.clone()).await.unwrap();
     assert!(matches!(store.create_meeting(first.clone()).await, Err(StoreError::Taken(_))));

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use control::{AppId, CallId, ConferenceId, Event, TenantId, Timestamp, UserId};
 use store::{
-    Binding, Change, Commit, Committed, DeadLetter, Directory, DirectoryKey, DirectorySet, Loaded, Meeting, MeetingKey,
-    NoticeId, Obtained, PendingNotice, Purpose, Settled, SigningKey, Store, StoreError,
+    Binding, Change, Commit, Committed, DeadLetter, Directory, DirectoryKey, DirectorySet, Keep, Loaded, Meeting,
+    MeetingKey, NoticeId, Obtained, PendingNotice, Purpose, Settled, SigningKey, Store, StoreError, Swept,
 };
 use tokio::sync::watch;
 
@@ -92,6 +92,18 @@ impl Store for Moody {
 
     async fn dead_letters(&self, app: Option<AppId>, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         self.inner.dead_letters(app, limit).await
+    }
+
+    async fn dead_letter(&self, id: NoticeId) -> Result<Option<DeadLetter>, StoreError> {
+        self.inner.dead_letter(id).await
+    }
+
+    async fn given_up(&self, app: Option<AppId>, after: NoticeId, limit: usize) -> Result<Vec<NoticeId>, StoreError> {
+        self.inner.given_up(app, after, limit).await
+    }
+
+    async fn sweep(&self, now: Timestamp, keep: Keep) -> Result<Swept, StoreError> {
+        self.inner.sweep(now, keep).await
     }
 
     async fn revive(&self, at: Timestamp, dead: Vec<NoticeId>) -> Result<usize, StoreError> {

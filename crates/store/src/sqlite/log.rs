@@ -6,7 +6,7 @@ use control::{CallId, Conference, ConferenceId, Event, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 use uuid::Uuid;
 
-use super::outbox;
+use super::{meetings, outbox};
 use crate::{Commit, Committed, Loaded, OutgoingNotice, StoreError};
 
 /// A commit with its JSON made: that is the caller's time, not the writer's.
@@ -100,7 +100,7 @@ impl Turn {
         if !fits {
             return Err(StoreError::Diverged(self.conference));
         }
-        Ok(())
+        meetings::held(db, self.conference, self.at)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Meetings: the columns are what they are found by, the rest is JSON.
 
-use control::{ConferenceId, TenantId, UserId};
+use control::{ConferenceId, TenantId, Timestamp, UserId};
 use rusqlite::{Connection, OptionalExtension, ToSql};
 
 use super::outbox::bound;
@@ -10,7 +10,7 @@ pub(super) fn create(db: &Connection, meeting: &Meeting) -> Result<(), StoreErro
     put(
         db,
         "INSERT INTO meetings (id, tenant, organizer, created_by, created, thread, join_meeting_id, vtc_id, \
-         external_id, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+         external_id, body, ends) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         meeting,
     )
     .map(drop)
@@ -42,7 +42,7 @@ pub(super) fn update(db: &Connection, meeting: &Meeting) -> Result<bool, StoreEr
     let updated = put(
         db,
         "UPDATE meetings SET tenant = ?2, organizer = ?3, created_by = ?4, created = ?5, thread = ?6, \
-         join_meeting_id = ?7, vtc_id = ?8, external_id = ?9, body = ?10 WHERE id = ?1",
+         join_meeting_id = ?7, vtc_id = ?8, external_id = ?9, body = ?10, ends = ?11 WHERE id = ?1",
         meeting,
     )?;
     Ok(updated > 0)
@@ -61,6 +61,7 @@ fn put(db: &Connection, sql: &str, meeting: &Meeting) -> Result<usize, StoreErro
         &meeting.vtc_id,
         &meeting.external_id,
         body,
+        meeting.end.max(meeting.created).0,
     ));
     written.map_err(|error| match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::ConstraintViolation) => {
@@ -73,6 +74,12 @@ fn put(db: &Connection, sql: &str, meeting: &Meeting) -> Result<usize, StoreErro
 pub(super) fn delete(db: &Connection, id: ConferenceId) -> Result<bool, StoreError> {
     let deleted = db.prepare_cached("DELETE FROM meetings WHERE id = ?1")?.execute([id.0.as_bytes().as_slice()])?;
     Ok(deleted > 0)
+}
+
+/// A conference has closed: if it was a meeting, that is when it was last held.
+pub(super) fn held(db: &Connection, id: ConferenceId, at: Timestamp) -> Result<(), StoreError> {
+    db.prepare_cached("UPDATE meetings SET held = ?2 WHERE id = ?1")?.execute((id.0.as_bytes().as_slice(), at.0))?;
+    Ok(())
 }
 
 pub(super) fn find(db: &Connection, key: &MeetingKey) -> Result<Option<Meeting>, StoreError> {

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
 use super::log::uuid;
-use crate::{DEAD_LETTERS_KEPT_FOR, DeadLetter, NoticeId, OutgoingNotice, PendingNotice, Settled, StoreError};
+use crate::{DeadLetter, Fate, NoticeId, OutgoingNotice, PendingNotice, Settled, StoreError};
 
 const COLUMNS: &str = "id, message_id, created, call, app, tenant, callback, scenario, chain, body, waits_for, settles, \
                        full_roster, ends_call";
@@ -53,63 +53,121 @@ pub(super) fn pending(db: &Connection, after: NoticeId, limit: usize) -> Result<
 
 pub(super) fn settle(db: &Connection, at: Timestamp, settled: &[(NoticeId, Settled)]) -> Result<(), StoreError> {
     for (id, how) in settled {
-        if let Settled::Dead { status, reason, attempts } = how {
-            db.prepare_cached(&format!(
-                "INSERT INTO dead_letters ({COLUMNS}, died, status, reason, attempts) \
-                 SELECT {COLUMNS}, ?2, ?3, ?4, ?5 FROM outbox WHERE id = ?1"
-            ))?
-            .execute((id.0, at.0, status, reason, attempts))?;
+        match how {
+            Settled::Delivered => {
+                fate_of_letter(db, *id, FATE_DELIVERED, at)?;
+            }
+            Settled::Dead { status, reason, attempts } => {
+                let again = db
+                    .prepare_cached(
+                        "UPDATE dead_letters SET fate = ?2, fate_at = NULL, died = ?3, status = ?4, reason = ?5, \
+                         attempts = attempts + ?6 WHERE id = (SELECT letter FROM outbox WHERE id = ?1)",
+                    )?
+                    .execute((id.0, FATE_GIVEN_UP, at.0, status, reason, attempts))?;
+                if again == 0 {
+                    db.prepare_cached(&format!(
+                        "INSERT INTO dead_letters ({COLUMNS}, died, status, reason, attempts) \
+                         SELECT {COLUMNS}, ?2, ?3, ?4, ?5 FROM outbox WHERE id = ?1"
+                    ))?
+                    .execute((id.0, at.0, status, reason, attempts))?;
+                }
+            }
+            // What is put back is sent for itself, and never superseded.
+            Settled::Superseded => {}
         }
         db.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([id.0])?;
     }
-    if settled.iter().any(|(_, how)| matches!(how, Settled::Dead { .. })) {
-        forget_dead(db, at)?;
-    }
     Ok(())
 }
 
-pub(super) fn forget_dead(db: &Connection, now: Timestamp) -> Result<(), StoreError> {
-    db.prepare_cached("DELETE FROM dead_letters WHERE died < ?1")?.execute([(now - DEAD_LETTERS_KEPT_FOR).0])?;
+/// The column `fate`.
+const FATE_GIVEN_UP: i64 = 0;
+const FATE_PUT_BACK: i64 = 1;
+const FATE_DELIVERED: i64 = 2;
+
+/// Notes what became of the letter that a notice was put back from, if it was.
+fn fate_of_letter(db: &Connection, notice: NoticeId, fate: i64, at: Timestamp) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "UPDATE dead_letters SET fate = ?2, fate_at = ?3 WHERE id = (SELECT letter FROM outbox WHERE id = ?1)",
+    )?
+    .execute((notice.0, fate, at.0))?;
     Ok(())
 }
+
+const LETTER: &str = "died, status, reason, attempts, fate, fate_at, replays";
 
 pub(super) fn dead_letters(db: &Connection, app: Option<AppId>, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
     let mut statement = db.prepare_cached(&format!(
-        "SELECT {COLUMNS}, died, status, reason, attempts FROM dead_letters WHERE ?1 IS NULL OR app = ?1 \
-         ORDER BY died DESC, id DESC LIMIT ?2"
+        "SELECT {COLUMNS}, {LETTER} FROM dead_letters WHERE ?1 IS NULL OR app = ?1 ORDER BY died DESC, id DESC LIMIT ?2"
     ))?;
     let app = app.as_ref().map(|app| app.0.as_bytes().as_slice());
-    let letters = statement.query_map((app, bound(limit)), |row| {
-        let PendingNotice { id, message_id, created, notice } = notice(row)?;
-        Ok(DeadLetter {
-            id,
-            message_id,
-            created,
-            died: Timestamp(row.get(14)?),
-            status: row.get(15)?,
-            reason: row.get(16)?,
-            attempts: row.get(17)?,
-            notice,
-        })
-    })?;
+    let letters = statement.query_map((app, bound(limit)), letter)?;
     Ok(letters.collect::<Result<_, _>>()?)
 }
 
-/// The message id stays, so that the application can tell that it is the same notification.
-pub(super) fn revive(db: &Connection, at: Timestamp, dead: &[NoticeId]) -> Result<usize, StoreError> {
+pub(super) fn dead_letter(db: &Connection, id: NoticeId) -> Result<Option<DeadLetter>, StoreError> {
+    let found = db
+        .prepare_cached(&format!("SELECT {COLUMNS}, {LETTER} FROM dead_letters WHERE id = ?1"))?
+        .query_row([id.0], letter)
+        .optional()?;
+    Ok(found)
+}
+
+pub(super) fn given_up(
+    db: &Connection,
+    app: Option<AppId>,
+    after: NoticeId,
+    limit: usize,
+) -> Result<Vec<NoticeId>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT id FROM dead_letters WHERE id > ?1 AND fate = ?2 AND (?3 IS NULL OR app = ?3) ORDER BY id LIMIT ?4",
+    )?;
+    let app = app.as_ref().map(|app| app.0.as_bytes().as_slice());
+    let ids = statement.query_map((after.0, FATE_GIVEN_UP, app, bound(limit)), |row| Ok(NoticeId(row.get(0)?)))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+/// The message id stays, so that the application can tell that it is the same notification; and so does the order of the
+/// letters of one call, whichever way they are named.
+pub(super) fn revive(db: &Connection, at: Timestamp, mut dead: Vec<NoticeId>) -> Result<usize, StoreError> {
+    dead.sort_unstable();
     let mut revived = 0;
     for id in dead {
         let letter = db
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM dead_letters WHERE id = ?1"))?
-            .query_row([id.0], notice)
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM dead_letters WHERE id = ?1 AND fate = ?2"))?
+            .query_row((id.0, FATE_GIVEN_UP), notice)
             .optional()?;
         let Some(letter) = letter else { continue };
-        let waiting_for_nothing = OutgoingNotice { after: None, ..letter.notice };
-        insert(db, letter.message_id, at, &waiting_for_nothing)?;
-        db.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?.execute([id.0])?;
+        // It neither waits for anything, nor is waited for, nor gives way to a newer roster.
+        let alone = OutgoingNotice { after: None, settles: None, full_roster: false, ..letter.notice };
+        let again = insert(db, letter.message_id, at, &alone)?;
+        db.prepare_cached("UPDATE outbox SET letter = ?2 WHERE id = ?1")?.execute((again.0, id.0))?;
+        db.prepare_cached("UPDATE dead_letters SET fate = ?2, fate_at = ?3, replays = replays + 1 WHERE id = ?1")?
+            .execute((id.0, FATE_PUT_BACK, at.0))?;
         revived += 1;
     }
     Ok(revived)
+}
+
+fn letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
+    let PendingNotice { id, message_id, created, notice } = notice(row)?;
+    let fate_at = Timestamp(row.get::<_, Option<i64>>(19)?.unwrap_or_default());
+    Ok(DeadLetter {
+        id,
+        message_id,
+        created,
+        died: Timestamp(row.get(14)?),
+        status: row.get(15)?,
+        reason: row.get(16)?,
+        attempts: row.get(17)?,
+        fate: match row.get::<_, i64>(18)? {
+            FATE_PUT_BACK => Fate::PutBack(fate_at),
+            FATE_DELIVERED => Fate::Delivered(fate_at),
+            _ => Fate::GivenUp,
+        },
+        replays: row.get(20)?,
+        notice,
+    })
 }
 
 fn notice(row: &Row<'_>) -> rusqlite::Result<PendingNotice> {
