@@ -29,6 +29,7 @@ use crate::certs::{self, Authority, CertError, Served};
 use crate::config::{Config, SIP_REALM};
 use crate::directory::{Pictures, TestLines};
 use crate::notify::deliver::{self, Delivery};
+use crate::retention;
 use crate::serving::{self, Serving};
 use crate::telemetry::{self, TelemetryError};
 
@@ -171,6 +172,7 @@ pub async fn start_listening_for(config: &Config, tones: Vec<f32>) -> Result<Ser
     let keepers = vec![
         tokio::spawn(pictures.clone().keep(Arc::clone(&store), lines, stop.clone())),
         tokio::spawn(bindings::keep(Arc::clone(&store), reported, died.clone())),
+        tokio::spawn(retention::sweep(Arc::clone(&store), config.retention.keep(), stop.clone())),
         tokio::spawn(tend(
             config.clone(),
             Arc::clone(&store),

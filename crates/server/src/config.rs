@@ -41,6 +41,7 @@ pub struct Config {
     pub notify: Notify,
     pub meetings: Meetings,
     pub limits: Limits,
+    pub retention: Retention,
     pub log: Log,
 }
 
@@ -152,6 +153,19 @@ pub struct Limits {
     pub drain: Span,
 }
 
+/// How long is kept what no call needs any more. A call that has ended and a notification that was delivered leave nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// How long a notification that was given up can be listed and replayed with `convoke deadletter`.
+    pub dead_letters: Span,
+    /// How many of them are kept, the newest. Each takes a few KiB.
+    pub dead_letters_max: u32,
+    /// How long a meeting can be joined after its end, or after it was last held if that is later. Its link is dead after
+    /// that. `3650d` keeps it for good.
+    pub meetings: Span,
+}
+
 /// What the server says about itself on standard error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -200,6 +214,7 @@ impl Default for Config {
             notify: Notify::default(),
             meetings: Meetings::default(),
             limits: Limits::default(),
+            retention: Retention::default(),
             log: Log::default(),
         }
     }
@@ -280,6 +295,28 @@ impl Default for Meetings {
 impl Default for Limits {
     fn default() -> Self {
         Self { http_connections: 4096, legs: 4000, drain: Span(Duration::from_secs(10)) }
+    }
+}
+
+impl Retention {
+    /// The same as the store knows it.
+    pub fn keep(&self) -> store::Keep {
+        store::Keep {
+            dead_letters: self.dead_letters.0,
+            dead_letters_max: self.dead_letters_max.into(),
+            meetings: self.meetings.0,
+        }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let keep = store::Keep::default();
+        Self {
+            dead_letters: Span(keep.dead_letters),
+            dead_letters_max: u32::try_from(keep.dead_letters_max).unwrap_or(u32::MAX),
+            meetings: Span(keep.meetings),
+        }
     }
 }
 

@@ -9,5 +9,6 @@ pub mod config;
 pub mod directory;
 pub mod hook;
 pub mod notify;
+pub mod retention;
 pub mod serving;
 pub mod telemetry;
