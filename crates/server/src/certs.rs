@@ -68,6 +68,12 @@ pub struct Served {
     current: Arc<ArcSwap<CertifiedKey>>,
 }
 
+/// What the authority is, in its data directory: a backup must hold them.
+pub const AUTHORITY_FILES: [&str; 2] = ["ca.pem", "ca-key.pem"];
+
+/// What the authority made of itself, and makes again.
+pub const DERIVED_FILES: [&str; 2] = ["server.pem", "server-key.pem"];
+
 /// Long enough to outlive an installation; the key never leaves the data directory.
 const AUTHORITY_FOR: Duration = Duration::from_hours(24 * 365 * 10);
 

@@ -1,5 +1,6 @@
 //! The command line: what can be asked of `convoke`, and where each answer is.
 
+mod backup;
 mod cert;
 mod deadletter;
 mod demo;
@@ -16,8 +17,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use control::Timestamp;
 use store::Store;
 use store::sqlite::{Access, Sqlite};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::config::{self, ConfigError, Loaded, Setting};
 
@@ -54,6 +58,8 @@ enum Command {
     Trunk(directory::trunk::TrunkCommand),
     #[command(subcommand)]
     Deadletter(deadletter::DeadletterCommand),
+    Backup(backup::BackupCommand),
+    Restore(backup::RestoreCommand),
     #[command(subcommand)]
     Config(settings::ConfigCommand),
     Doctor(doctor::Doctor),
@@ -121,6 +127,14 @@ fn open_store(data: &Path) -> anyhow::Result<Arc<dyn Store>> {
     Ok(Arc::new(Sqlite::open(data, Access::Command)?))
 }
 
+/// A moment as people read it.
+fn at(time: Timestamp) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(time.0) * 1_000_000)
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| time.0.to_string())
+}
+
 fn flag(name: &str, key: &str, value: impl Into<String>) -> Setting {
     Setting { key: key.to_owned(), value: value.into(), flag: name.to_owned() }
 }
@@ -157,6 +171,8 @@ pub fn main() -> ExitCode {
             Command::Number(command) => command.run().await,
             Command::Trunk(command) => command.run().await,
             Command::Deadletter(command) => command.run().await,
+            Command::Backup(command) => command.run().await,
+            Command::Restore(command) => command.run().await,
             Command::Config(command) => command.run(),
             Command::Doctor(command) => command.run().await,
         }
@@ -228,7 +244,7 @@ mod tests {
     #[test]
     fn the_commands_are_these() {
         let names: Vec<_> = Cli::command().get_subcommands().map(|each| each.get_name().to_owned()).collect();
-        insta::assert_snapshot!(names.join(" "), @"serve demo phone hook token cert directory tenant app user number trunk deadletter config doctor");
+        insta::assert_snapshot!(names.join(" "), @"serve demo phone hook token cert directory tenant app user number trunk deadletter backup restore config doctor");
     }
 
     #[test]
