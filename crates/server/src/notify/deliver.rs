@@ -58,8 +58,9 @@ const PAGE: usize = 1000;
 /// Bots may answer with a body; nobody reads it, and no more of it is fetched than this.
 const ANSWER_MAX: usize = 64 * 1024;
 
-/// Commands of the operator revive dead letters without being able to wake us: the outbox is looked at that often.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Commands of the operator put dead letters back without being able to wake us: the outbox is looked at that often, so
+/// that they are taken up well within a second.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// After the store refused.
 const STORE_AGAIN_AFTER: Duration = Duration::from_secs(1);
