@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use store::{Directory, Trunk};
+use store::sqlite::{self, Examined};
+use store::{Directory, StoreError, Trunk};
 use time::OffsetDateTime;
 
 use super::{Ended, Sources, open_store};
@@ -16,7 +17,7 @@ use crate::config::Config;
 use crate::directory::file::trunk_address;
 use crate::{boot, hook};
 
-/// Looks for problems of ports, certificates, trunks and the machine, and says what to do
+/// Looks for problems of ports, certificates, the database, trunks and the machine, and says what to do
 ///
 /// Works whether the server runs or not. Exit code 0 if nothing is wrong, else 1.
 #[derive(Debug, Args)]
@@ -42,6 +43,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Enough for some hundred calls.
 const DESCRIPTORS_MIN: u64 = 4096;
+
+/// Room for an hour of calls, and for an operator to notice.
+const DISK_FREE_MIN: u64 = 256 << 20;
 
 /// No clock that is right shows an earlier time: 2026-01-01.
 const CLOCK_MIN_S: u64 = 1_767_225_600;
@@ -71,7 +75,11 @@ impl Doctor {
         }
         if usable {
             findings.push(certificate(&config));
-            findings.extend(directory(&config).await);
+            let (database, readable) = database(&config.data).await;
+            findings.extend(database);
+            if readable {
+                findings.extend(directory(&config).await);
+            }
         }
         let wrong = report(&findings);
         Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -234,14 +242,85 @@ fn base_host(config: &Config) -> Option<String> {
     uri.host().map(str::to_ascii_lowercase)
 }
 
+/// The database and the room it has, and whether it can be read further. Nothing is written.
+async fn database(data: &Path) -> (Vec<Finding>, bool) {
+    let examined = {
+        let data = data.to_owned();
+        tokio::task::spawn_blocking(move || sqlite::examine(&data)).await
+    };
+    let mut needed = 0;
+    let mut readable = false;
+    let finding = match examined {
+        Err(error) => bad("database", error.to_string(), "run this again"),
+        Ok(Err(error @ StoreError::Schema { .. })) => {
+            bad("database", error.to_string(), "see \"Upgrade\" in docs/operating.md")
+        }
+        Ok(Err(error)) => bad("database", error.to_string(), RESTORE),
+        Ok(Ok(None)) => {
+            readable = true;
+            good("database", "is made at the first start")
+        }
+        Ok(Ok(Some(found))) => {
+            needed = found.bytes + found.log_bytes;
+            readable = found.damages.is_empty() && found.current;
+            match found.damages.first() {
+                Some(first) => bad("database", format!("is damaged: {first}"), RESTORE),
+                None => good("database", told(&found)),
+            }
+        }
+    };
+    (vec![finding, disk(data, needed)], readable)
+}
+
+const RESTORE: &str = "stop the server, keep a copy of the data directory, then `convoke restore FILE --force`";
+
+fn told(found: &Examined) -> String {
+    format!(
+        "is sound: schema {}{}, {} of which {} are free, log {}; {} conferences, {} notifications owed, {} given up",
+        found.schema,
+        if found.current { "" } else { " (the next start brings it up to date)" },
+        mebibytes(found.bytes),
+        mebibytes(found.free_bytes),
+        mebibytes(found.log_bytes),
+        found.conferences,
+        found.owed,
+        found.given_up
+    )
+}
+
+/// A migration keeps a copy of the database, and needs room of its own.
+fn disk(data: &Path, database: u64) -> Finding {
+    let parent = data.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let place = if data.exists() { data } else { parent };
+    match rustix::fs::statvfs(place) {
+        Err(error) => bad("disk", format!("{}: {error}", place.display()), "look at the file system"),
+        Ok(found) => {
+            let free = found.f_bavail.saturating_mul(found.f_frsize);
+            if free < DISK_FREE_MIN.max(database.saturating_mul(2)) {
+                bad(
+                    "disk",
+                    format!("{} are free, the database takes {}", mebibytes(free), mebibytes(database)),
+                    "make room: a full disk refuses calls, and an upgrade needs twice the database",
+                )
+            } else {
+                good("disk", format!("{} are free", mebibytes(free)))
+            }
+        }
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
 async fn directory(config: &Config) -> Vec<Finding> {
-    if !config.data.join("convoke.db").exists() {
+    if !config.data.join(sqlite::DATABASE).exists() {
         return vec![good("directory", "is empty: `convoke directory apply FILE` fills it")];
     }
     let directory = match open_store(&config.data) {
         Ok(store) => match store.directory().await {
             Ok(directory) => directory,
-            Err(error) => return vec![bad("database", error.to_string(), "restore it from a backup")],
+            Err(error) => return vec![bad("database", error.to_string(), RESTORE)],
         },
         Err(error) => return vec![bad("database", error.to_string(), "look at the rights of the data directory")],
     };
