@@ -3,11 +3,9 @@
 import json
 import pathlib
 import subprocess
-import time
 
-import pytest
-
-from server import ADA, BEN, CLEO, DESK, NICK, WITHIN, person, user
+from said import Said
+from server import ADA, BEN, CLEO, DESK, NICK, person, user
 from test_restarts import told_nothing
 
 
@@ -48,18 +46,11 @@ def test_an_invitation_is_not_repeated_across_a_restart(own):
 def test_the_wire_reads_cleanly(own, tmp_path):
     """tshark finds no malformed packet in the SIP of a group call, a replace and a move."""
     capture = tmp_path / "wire.pcap"
-    tshark = subprocess.Popen(
-        ["tshark", "-q", "-i", "lo", "-f", f"udp port {own.sip} or tcp port {own.sip} or udp port {own.trunk}", "-w", str(capture)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = ["tshark", "-l", "-P", "-i", "lo", "-w", str(capture), "-f"]
+    tshark = Said([*command, f"udp port {own.sip} or tcp port {own.sip} or udp port {own.trunk}"], tmp_path / "tshark.log")
     try:
-        for line in tshark.stderr:
-            if "Capturing on" in line:
-                break
-        else:
-            pytest.fail("tshark does not capture: it needs the right to (root, or CAP_NET_RAW)")
+        # It needs the right to: root, or CAP_NET_RAW.
+        tshark.wait("Capturing on")
         own.start()
         call = own.talk(user(DESK), user(BEN))
         old = own.talk(user(ADA))
@@ -74,10 +65,9 @@ def test_the_wire_reads_cleanly(own, tmp_path):
         own.invite(target, person(CLEO, replacesCallId=source, participantId=moved))
         own.hook.wait_roster(target, [CLEO])
         assert own.stop() == 0
-        time.sleep(0.5)  # for the capture to be written
+        tshark.wait("BYE", count=4)
     finally:
-        tshark.terminate()
-        tshark.wait(WITHIN)
+        tshark.stop()
     decode = [item for port in (own.sip, own.trunk) for item in ("-d", f"udp.port=={port},sip")]
     fields = ["-T", "fields", "-e", "sip.Method", "-e", "sip.Status-Code"]
     read = subprocess.run(["tshark", "-r", str(capture), *decode, *fields], capture_output=True, text=True, timeout=60)

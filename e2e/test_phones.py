@@ -1,18 +1,14 @@
-"""Real phones: SIPp plays every kind of callee, baresip is heard by the others."""
+"""Real phones: SIPp plays every kind of callee."""
 
-import array
 import contextlib
-import math
 import pathlib
-import shutil
 import socket
 import subprocess
 import time
-import wave
 
 import pytest
 
-from server import ADA, BARESIP, BEN, DESK, SIPP, WITHIN, free_port, person, user
+from server import BEN, DESK, SIPP, WITHIN, free_port, person, user
 
 SCENARIOS = pathlib.Path(__file__).parent / "sipp"
 
@@ -98,91 +94,3 @@ def test_a_phone_holds_and_comes_back(convoke, tmp_path):
             since=since,
         )
         assert convoke.ask("DELETE", f"/communications/calls/{call}").status_code == 204
-
-
-def level(samples, rate, hertz):
-    """How loud one frequency is among these samples, by Goertzel's recurrence; 1.0 is full scale."""
-    turn = 2 * math.cos(2 * math.pi * hertz / rate)
-    one = two = 0.0
-    for sample in samples:
-        one, two = sample + turn * one - two, one
-    power = one * one + two * two - turn * one * two
-    return 2 * math.sqrt(max(power, 0)) / len(samples) / 32768
-
-
-@contextlib.contextmanager
-def baresip(convoke, tmp_path, hertz, seconds=30):
-    """baresip says a tone for so long, answers by itself and records what it hears: its folder, and its log."""
-    config, sound = tmp_path / "baresip", tmp_path / "tone.wav"
-    config.mkdir()
-    with wave.open(str(sound), "wb") as tone:
-        tone.setparams((1, 2, 8000, 0, "NONE", ""))
-        samples = (int(9000 * math.sin(2 * math.pi * hertz * n / 8000)) for n in range(8000 * seconds))
-        tone.writeframes(array.array("h", samples).tobytes())
-    port = free_port(socket.SOCK_DGRAM)
-    modules = next(pathlib.Path(p) for p in ("/usr/lib/baresip/modules", "/usr/lib/x86_64-linux-gnu/baresip/modules", "/usr/local/lib/baresip/modules") if pathlib.Path(p).is_dir())
-    (config / "config").write_text(
-        f"""
-sip_listen 127.0.0.1:{port}
-module_path {modules}
-audio_player aubridge,nil
-audio_source aufile,{sound}
-audio_alert aubridge,nil
-module g711.so
-module aufile.so
-module aubridge.so
-module sndfile.so
-module_app account.so
-module_app menu.so
-snd_path {config}
-"""
-    )
-    (config / "accounts").write_text(
-        f'<sip:baresip@contoso.example;transport=udp>;auth_user=baresip;auth_pass=only-for-tests;'
-        f'outbound="sip:127.0.0.1:{convoke.sip}";answermode=auto;regint=120\n'
-    )
-    (config / "contacts").write_text("")
-    log = open(tmp_path / "baresip.log", "w+")
-    phone = subprocess.Popen([shutil.which("baresip"), "-f", str(config), "-v"], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-    try:
-        yield config, log
-    finally:
-        phone.terminate()
-        try:
-            phone.wait(10)
-        except subprocess.TimeoutExpired:
-            phone.kill()
-
-
-def invite_baresip(convoke, call, log):
-    """Until it has registered it cannot be reached."""
-    deadline = time.monotonic() + WITHIN
-    while ended(convoke, call, convoke.invite(call, person(BARESIP)))[0] != "completed":
-        log.seek(0)
-        assert time.monotonic() < deadline, log.read()[-3000:]
-
-
-def recording(config, log):
-    """What it heard in its last call, and the rate."""
-    log.seek(0)
-    heard = sorted(config.glob("dump-*-dec.wav"))
-    assert heard, log.read()[-3000:]
-    with wave.open(str(heard[-1]), "rb") as recorded:
-        return array.array("h", recorded.readframes(recorded.getnframes())), recorded.getframerate()
-
-
-def test_baresip_is_invited_and_hears_the_others(convoke, tmp_path):
-    """baresip records what it hears: Ada's 660 Hz and the desk's 440 Hz, and not its own 1500 Hz."""
-    with baresip(convoke, tmp_path, 1500) as (config, log):
-        call = convoke.talk(user(DESK), user(ADA))
-        invite_baresip(convoke, call, log)
-        roster = convoke.hook.wait_roster(call, [DESK, ADA, BARESIP])["resourceData"]
-        time.sleep(3)  # of audio
-        them = next(p for p in roster if (p["info"]["identity"].get("user") or {}).get("id") == BARESIP)
-        convoke.ask("DELETE", f"/communications/calls/{call}/participants/{them['id']}")
-        convoke.hook.wait_roster(call, [DESK, ADA])
-    samples, rate = recording(config, log)
-    samples = samples[rate // 2 :][: rate * 2]
-    levels = {hertz: level(samples, rate, hertz) for hertz in (440, 660, 1500)}
-    assert levels[440] > 0.02 and levels[660] > 0.02, levels
-    assert levels[1500] < 0.005, levels

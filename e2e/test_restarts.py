@@ -6,8 +6,9 @@ import subprocess
 import threading
 import time
 
+from baresip_phone import baresip, invite_baresip, level, recording
 from server import BARESIP, CONVOKE, SIPP, SOFT, WITHIN, person, user
-from test_phones import baresip, invite_baresip, level, recording, registered, until
+from test_phones import registered, until
 
 
 # Above whatever an earlier process may have sent.
