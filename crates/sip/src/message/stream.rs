@@ -132,9 +132,8 @@ impl StreamParser {
         if stray > 0 {
             self.consume(stray);
         }
-        if self.waiting.starts_with(b"\r\n\r\n") {
+        if self.waiting.starts_with(b"\r\n\r\n") && !self.half_ping {
             self.consume(4);
-            self.half_ping = false;
             return Some(StreamItem::Ping);
         }
         if self.waiting.starts_with(b"\r\n") {

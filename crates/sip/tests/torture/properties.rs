@@ -269,6 +269,11 @@ fn keep_alives_are_told_apart() {
     assert_eq!(taken(&[b"\r", b"\n"]), [StreamItem::Pong]);
     // Half a ping looks like a pong until the other half comes.
     assert_eq!(taken(&[b"\r\n", b"\r\n"]), [StreamItem::Pong, StreamItem::Ping]);
+    // Two pings are two, however they are cut.
+    for cut in [&[&b"\r\n"[..], b"\r\n\r\n", b"\r\n"][..], &[b"\r\n", b"\r\n\r\n\r\n"], &[b"\r\n\r\n\r", b"\n\r\n"]] {
+        let pings = taken(cut).into_iter().filter(|item| *item == StreamItem::Ping).count();
+        assert_eq!(pings, 2, "{cut:?}");
+    }
     let items = taken(&[&[b"\r\n\r\n", &message[..], b"\r\n\r\n"].concat()]);
     assert!(matches!(items[..], [StreamItem::Ping, StreamItem::Message(_), StreamItem::Ping]), "{items:?}");
     assert_eq!(parse_datagram(b"\r\n\r\n").unwrap_err().status(), None);
