@@ -6,6 +6,7 @@ mod g722;
 pub(crate) mod opus;
 
 use crate::frame::{Band, SAMPLES};
+use crate::limits;
 use conceal::Concealer;
 
 /// An audio codec of the wire.
@@ -70,6 +71,11 @@ impl Codec {
         matches!(self, Self::G722 | Self::Opus)
     }
 
+    /// Whether an encoder is so large that a leg has one only while it needs it.
+    pub(crate) const fn is_lent(self) -> bool {
+        matches!(self, Self::Opus)
+    }
+
     /// Bits a second when nobody says otherwise.
     pub const fn default_bitrate(self) -> u32 {
         match self {
@@ -97,7 +103,7 @@ impl Profile {
     }
 }
 
-/// Where a leg's outgoing sound becomes bytes. All its memory is taken when it is made.
+/// Where outgoing sound becomes bytes. All its memory is taken when it is made.
 pub(crate) struct Encoder {
     profile: Profile,
     kind: EncoderKind,
@@ -115,13 +121,13 @@ enum EncoderKind {
     Opus(opus::Encoder),
 }
 
-/// After this many ticks of digital silence an encoder says the same again and again, and so need not be asked: encoding
-/// silence with Opus costs two thirds of encoding speech.
-const SETTLED_TICKS: u8 = 10;
+/// After this many ticks of digital silence an encoder need not be asked: encoding silence with Opus costs two thirds of
+/// encoding speech.
+const SETTLED_TICKS: u8 = opus::SETTLED_TICKS;
 const SILENCE_BYTES_MAX: usize = 160;
 
 impl Encoder {
-    pub(crate) fn new(profile: Profile) -> Result<Self, ::opus::Error> {
+    pub(crate) fn new(profile: Profile) -> Result<Self, opus::Refused> {
         let kind = match profile.codec {
             Codec::Pcmu => EncoderKind::Pcmu,
             Codec::Pcma => EncoderKind::Pcma,
@@ -131,8 +137,9 @@ impl Encoder {
         Ok(Self { profile, kind, silent_ticks: 0, silence: [0; SILENCE_BYTES_MAX], silence_bytes: 0 })
     }
 
-    pub(crate) fn profile(&self) -> Profile {
-        self.profile
+    /// An encoder that each leg can afford; none if one has to be borrowed ([`Encoders`]).
+    pub(crate) fn cheap(profile: Profile) -> Option<Self> {
+        if profile.codec.is_lent() { None } else { Self::new(profile).ok() }
     }
 
     /// Forgets the past: what follows belongs to another stream of sound.
@@ -143,6 +150,29 @@ impl Encoder {
             EncoderKind::G722(encoder) => encoder.restart(),
             EncoderKind::Opus(encoder) => encoder.restart(),
         }
+    }
+
+    /// Goes on where another of the same profile stands, so that who has heard that one hears no seam. G.722 begins afresh:
+    /// its state cannot be copied, and its predictors have caught up within some milliseconds.
+    pub(crate) fn follow(&mut self, other: &Self) {
+        let (EncoderKind::Opus(encoder), EncoderKind::Opus(theirs)) = (&mut self.kind, &other.kind) else {
+            return self.restart();
+        };
+        encoder.follow(theirs);
+        self.profile = other.profile;
+        self.silent_ticks = other.silent_ticks;
+        self.silence = other.silence;
+        self.silence_bytes = other.silence_bytes;
+    }
+
+    /// Begins a stream of another bit rate.
+    fn restart_as(&mut self, profile: Profile) -> Result<(), opus::Refused> {
+        self.restart();
+        if let EncoderKind::Opus(encoder) = &mut self.kind {
+            encoder.set_bitrate(profile.bitrate)?;
+        }
+        self.profile = profile;
+        Ok(())
     }
 
     /// Encodes one tick of the codec's band and says how many bytes it took.
@@ -201,6 +231,81 @@ impl Encoder {
 impl std::fmt::Debug for Encoder {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Encoder").field("profile", &self.profile).finish_non_exhaustive()
+    }
+}
+
+/// Writes one tick of digital silence without an encoder, and says how many bytes it took.
+pub(crate) fn write_silence(codec: Codec, bytes: &mut [u8]) -> usize {
+    let silence = match codec {
+        Codec::Pcmu => &[g711::ULAW_SILENCE; SAMPLES / 2][..],
+        Codec::Pcma => &[g711::ALAW_SILENCE; SAMPLES / 2][..],
+        // A G.722 leg always has its encoder.
+        Codec::G722 => &[][..],
+        Codec::Opus => opus::silence(),
+    };
+    bytes[..silence.len()].copy_from_slice(silence);
+    silence.len()
+}
+
+/// Encoders that are lent to whoever talks: an Opus encoder takes 31 KiB, and most legs only listen.
+///
+/// A room, or all rooms of one thread, use one stock. It grows to as many as have ever talked at once, and a tick that
+/// takes no more than that takes no memory.
+#[derive(Debug, Default)]
+pub struct Encoders {
+    free: Vec<Encoder>,
+    made: usize,
+}
+
+impl Encoders {
+    /// An empty stock.
+    pub const fn new() -> Self {
+        Self { free: Vec::new(), made: 0 }
+    }
+
+    /// Makes encoders until there are so many, lent or not; at most [`limits::ENCODERS_KEPT_MAX`].
+    pub fn prepare(&mut self, count: usize) {
+        self.free.reserve(limits::ENCODERS_KEPT_MAX.saturating_sub(self.free.len()));
+        while self.made < count.min(limits::ENCODERS_KEPT_MAX) {
+            let Ok(encoder) = Encoder::new(Profile::of(Codec::Opus)) else { return };
+            self.free.push(encoder);
+            self.made += 1;
+        }
+    }
+
+    /// Takes back what a port that ends, or goes elsewhere for long, has borrowed.
+    pub fn reclaim(&mut self, port: &mut crate::port::Port) {
+        if let Some(encoder) = port.give_encoder_back() {
+            self.put(encoder);
+        }
+    }
+
+    /// Encoders that nobody uses.
+    pub fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Encoders made so far and not dropped here.
+    pub fn made(&self) -> usize {
+        self.made
+    }
+
+    /// One that begins afresh; none if the library refuses.
+    pub(crate) fn take(&mut self, profile: Profile) -> Option<Encoder> {
+        if let Some(mut encoder) = self.free.pop() {
+            return encoder.restart_as(profile).is_ok().then_some(encoder);
+        }
+        let encoder = Encoder::new(profile).ok()?;
+        self.made += 1;
+        Some(encoder)
+    }
+
+    pub(crate) fn put(&mut self, encoder: Encoder) {
+        if self.free.len() < limits::ENCODERS_KEPT_MAX {
+            self.free.push(encoder);
+        } else {
+            self.made = self.made.saturating_sub(1);
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub mod tone;
 pub mod voice;
 pub mod wav;
 
-pub use codec::{Codec, Profile};
+pub use codec::{Codec, Encoders, Profile};
 pub use dtmf::Tone;
 pub use endpoint::{Endpoint, Source};
 pub use frame::{Frame, SAMPLE_RATE, SAMPLES, TICK};

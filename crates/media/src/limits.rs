@@ -34,3 +34,5 @@ pub const OPUS_BITRATE_MAX: u32 = 128_000;
 /// Ticks for which a talker keeps his own encoder after he has fallen silent: 1.2 s, so that the seam on the way back
 /// falls into silence.
 pub const PRIVATE_TICKS: u16 = 60;
+/// Opus encoders that a stock keeps while nobody talks: 2 MiB. More come and go as more talk at once.
+pub const ENCODERS_KEPT_MAX: usize = 64;

@@ -14,7 +14,7 @@ pub use config::{Direction, Format, PortConfig, PortError, ToneFormat};
 pub(crate) use outbound::TONE_PACKET_BYTES;
 pub use report::{Events, Ignored, LegStats, Received};
 
-use crate::codec::{Codec, Encoder, Profile};
+use crate::codec::{Codec, Encoder, Encoders, Profile, write_silence};
 use crate::dtmf::{Receiver, Tone};
 use crate::frame::{Band, Frame, Pcm, SAMPLES, mean_square};
 use crate::limits::{self, OPUS_PAYLOAD_BYTES_MAX, SOURCE_SILENT_MS};
@@ -39,7 +39,8 @@ pub struct Port {
     inbound: Inbound,
     tones: Receiver,
     outbound: Outbound,
-    encoder: Encoder,
+    /// An Opus leg has one only while something is said to it that nobody else hears.
+    encoder: Option<Encoder>,
     meter_out: Meter,
     up: Upsampler,
     down: Downsampler,
@@ -80,16 +81,20 @@ impl Reports {
 }
 
 impl Port {
-    /// Sets a leg up; all memory it will ever need is taken here.
+    /// Sets a leg up. All memory it will ever need is taken here, but for an Opus encoder: a room lends one, and
+    /// [`Port::push`] makes one when there is sound to encode.
     pub fn new(config: PortConfig) -> Result<Self, PortError> {
         check(&config)?;
+        if config.send.codec == Codec::Opus && crate::codec::opus::silence().is_empty() {
+            return Err(PortError::Opus);
+        }
         Ok(Self {
             clock: Clock::default(),
             source: None,
             inbound: Inbound::new(&config)?,
             tones: Receiver::default(),
             outbound: Outbound::new(&config),
-            encoder: Encoder::new(config.profile())?,
+            encoder: Encoder::cheap(config.profile()),
             meter_out: Meter::default(),
             up: Upsampler::new(),
             down: Downsampler::new(),
@@ -112,7 +117,7 @@ impl Port {
     pub fn reconfigure(&mut self, config: PortConfig) -> Result<(), PortError> {
         check(&config)?;
         if config.profile() != self.config.profile() {
-            self.encoder = Encoder::new(config.profile())?;
+            self.encoder = Encoder::cheap(config.profile());
         }
         if !self.inbound.serves(&config) {
             self.inbound = self.inbound.succeeded_by(Inbound::new(&config)?);
@@ -380,7 +385,7 @@ impl Port {
     // What a room does with its ports.
 
     pub(crate) fn profile(&self) -> Profile {
-        self.encoder.profile()
+        self.config.profile()
     }
 
     /// Decodes one tick into [`Port::heard`]. False: nothing is being said.
@@ -457,9 +462,31 @@ impl Port {
         self.outbound.tone(packet)
     }
 
-    /// The encoder is about to follow another stream of sound.
-    pub(crate) fn restart_encoder(&mut self) {
-        self.encoder.restart();
+    /// The port begins to hear what only it hears. It goes on where the encoder stands that it heard so far.
+    pub(crate) fn begin_private(&mut self, heard: Option<&Encoder>, stock: &mut Encoders) {
+        if self.encoder.is_none() {
+            self.encoder = stock.take(self.profile());
+        }
+        match (&mut self.encoder, heard) {
+            (Some(own), Some(heard)) => own.follow(heard),
+            (Some(own), None) => own.restart(),
+            (None, _) => {}
+        }
+    }
+
+    /// The encoder that it used for what only it heard.
+    pub(crate) fn encoder(&self) -> Option<&Encoder> {
+        self.encoder.as_ref()
+    }
+
+    /// Whether it has borrowed its encoder.
+    pub(crate) fn borrows(&self) -> bool {
+        self.config.send.codec.is_lent() && self.encoder.is_some()
+    }
+
+    /// The encoder, if it is borrowed.
+    pub(crate) fn give_encoder_back(&mut self) -> Option<Encoder> {
+        self.encoder.take_if(|_| self.config.send.codec.is_lent())
     }
 
     /// Encodes a tick, or silence, into a whole packet and says how long it is.
@@ -467,10 +494,16 @@ impl Port {
         let (header, payload) = packet.split_first_chunk_mut::<HEADER_BYTES>()?;
         let length = if let Some(pcm) = said {
             self.meter_out.note(mean_square(pcm.samples()));
-            self.encoder.encode(pcm.samples(), payload)
+            if self.encoder.is_none() {
+                self.encoder = Encoder::new(self.config.profile()).ok();
+            }
+            self.encoder.as_mut().map_or(0, |encoder| encoder.encode(pcm.samples(), payload))
         } else {
             self.meter_out.note(0.0);
-            self.encoder.encode_silence(payload)
+            match &mut self.encoder {
+                Some(encoder) => encoder.encode_silence(payload),
+                None => write_silence(self.config.send.codec, payload),
+            }
         };
         if length == 0 {
             self.outbound.skip();

@@ -4,13 +4,14 @@
 //! *mix* (one sum), *speak* (encode and send). All who are not in the mix hear the same, and those among them of one
 //! [`Profile`] share one encode; each talker has an encoder of his own.
 //!
-//! A codec with memory (Opus, G.722) hears a small seam when a leg changes from the shared encoder to its own or back.
-//! A talker therefore keeps his own for [`limits::PRIVATE_TICKS`] after he has fallen silent. His encoder starts afresh
-//! when he begins to talk; forking it from the shared one would hide that seam too, and is left out.
+//! A codec with memory (Opus, G.722) would hear a seam when a leg changes from the shared encoder to its own or back. A
+//! talker's own Opus encoder therefore begins where the shared one stands, and the talker keeps it for
+//! [`limits::PRIVATE_TICKS`] after he has fallen silent: until then the shared one has heard the same as his. If nobody
+//! listened meanwhile, the shared one goes on where his stands. Opus encoders are borrowed from [`Encoders`].
 
 use std::time::Instant;
 
-use crate::codec::{Encoder, Profile};
+use crate::codec::{Encoder, Encoders, Profile};
 use crate::frame::{Band, Pcm, mean_square};
 use crate::limits::{self, OPUS_PAYLOAD_BYTES_MAX};
 use crate::mixer::Mixer;
@@ -60,6 +61,8 @@ pub struct Room {
     packet: Box<Packet>,
     heard: Pcm,
     own: Pcm,
+    /// Empty where the owner brings the encoders ([`Room::tick_with`]).
+    encoders: Encoders,
     stats: RoomStats,
 }
 
@@ -74,6 +77,10 @@ struct Member {
     place: Place,
     /// Ticks for which he keeps his own encoder after he has left the mix.
     private_ticks: u16,
+    /// Whether he heard an encoder of his own in the last tick.
+    private: bool,
+    /// Whether he heard the shared one in the last tick.
+    shared: bool,
 }
 
 /// Where a member stands in a tick.
@@ -115,6 +122,7 @@ impl Room {
             packet: Box::new([0; HEADER_BYTES + OPUS_PAYLOAD_BYTES_MAX]),
             heard: Pcm::silent(Band::Narrow),
             own: Pcm::silent(Band::Narrow),
+            encoders: Encoders::new(),
             stats: RoomStats::default(),
         }
     }
@@ -126,7 +134,17 @@ impl Room {
         }
         let Err(place) = self.find(id) else { return Err(port) };
         self.prepare(port.profile());
-        let member = Member { id, port, speaks: true, hears: true, place: Place::Listens, private_ticks: 0 };
+        let private = port.borrows();
+        let member = Member {
+            id,
+            port,
+            speaks: true,
+            hears: true,
+            place: Place::Listens,
+            private_ticks: 0,
+            private,
+            shared: false,
+        };
         self.members.insert(place, member);
         self.ranking.reserve(self.members.len());
         Ok(())
@@ -152,11 +170,19 @@ impl Room {
         Some(self.members[place].port.receive(now, packet))
     }
 
-    /// Turns the mixer once and emits what each port sends.
+    /// Turns the mixer once and emits what each port sends. The room has a stock of encoders of its own.
     pub fn tick(&mut self, now: Instant, emit: &mut dyn FnMut(PortId, &[u8])) {
+        let mut encoders = std::mem::take(&mut self.encoders);
+        self.tick_with(&mut encoders, now, emit);
+        self.encoders = encoders;
+    }
+
+    /// The same with a stock of encoders that several rooms use in turn.
+    pub fn tick_with(&mut self, encoders: &mut Encoders, now: Instant, emit: &mut dyn FnMut(PortId, &[u8])) {
         self.listen(now);
         self.rank();
         self.mix();
+        self.change_encoders(encoders);
         self.speak(emit);
     }
 
@@ -210,6 +236,34 @@ impl Room {
         self.mixer.finish(wanted(Band::Narrow), wanted(Band::Wide));
     }
 
+    /// Lends encoders to those who begin to hear something of their own, and takes them back from those who no longer do.
+    /// The groups still know who was heard in the last tick.
+    fn change_encoders(&mut self, encoders: &mut Encoders) {
+        for member in &mut self.members {
+            let profile = member.port.profile();
+            let needs = profile.codec.has_memory() && member.needs_encoder();
+            if needs == member.private {
+                continue;
+            }
+            member.private = needs;
+            let group = self.groups.iter_mut().find(|group| group.profile == profile);
+            if needs {
+                let heard = group.filter(|group| member.shared && group.encoded.is_some());
+                member.port.begin_private(heard.map(|group| &group.encoder), encoders);
+                continue;
+            }
+            member.private_ticks = 0;
+            if let (Some(group), Some(own)) = (group, member.port.encoder())
+                && group.encoded.is_none()
+            {
+                group.encoder.follow(own);
+                // The next who comes back must not replace it.
+                group.encoded = Some(0);
+            }
+            encoders.reclaim(&mut member.port);
+        }
+    }
+
     fn speak(&mut self, emit: &mut dyn FnMut(PortId, &[u8])) {
         self.groups.iter_mut().for_each(|group| group.encoded = None);
         for index in 0..self.members.len() {
@@ -234,6 +288,7 @@ impl Room {
         let member = &mut self.members[index];
         let profile = member.port.profile();
         let Some(group) = self.groups.iter_mut().find(|group| group.profile == profile) else { return false };
+        member.shared = true;
         let length = *group.encoded.get_or_insert_with(|| {
             self.stats.shared_encodes += 1;
             let payload = &mut group.packet[HEADER_BYTES..];
@@ -262,10 +317,8 @@ impl Room {
         let member = &mut self.members[index];
         let mixed = member.place.is_mixed();
         let codec = member.port.profile().codec;
+        member.shared = false;
         if mixed && codec.has_memory() {
-            if member.private_ticks == 0 {
-                member.port.restart_encoder();
-            }
             member.private_ticks = limits::PRIVATE_TICKS;
         } else {
             member.private_ticks = member.private_ticks.saturating_sub(1);
@@ -365,5 +418,10 @@ impl Member {
     /// Whether he hears something of his own: the others without himself, or nothing.
     fn is_private(&self) -> bool {
         self.place.is_mixed() || self.private_ticks > 0 || !self.hears
+    }
+
+    /// Whether what he hears of his own is more than silence.
+    fn needs_encoder(&self) -> bool {
+        self.hears && self.port.may_send() && (self.place.is_mixed() || self.private_ticks > 0)
     }
 }

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use media::{
-    Codec, Endpoint, Format, Port, PortConfig, PortId, Room, RoomConfig, Sine, Source, TICK, Tone, ToneFormat,
+    Codec, Encoders, Endpoint, Format, Port, PortConfig, PortId, Room, RoomConfig, Sine, Source, TICK, Tone, ToneFormat,
 };
 
 struct Counting;
@@ -69,6 +69,8 @@ fn a_tick_takes_and_gives_back_no_memory() {
     for (index, codec) in codecs.into_iter().enumerate() {
         room.insert(PortId(index as u64), port(codec, index as u64)).unwrap();
     }
+    let mut encoders = Encoders::new();
+    encoders.prepare(3);
     let mut heard = 0;
     COUNT.with(|count| count.set(Some(0)));
     for (tick, packets) in said.iter().enumerate() {
@@ -87,7 +89,7 @@ fn a_tick_takes_and_gives_back_no_memory() {
             room.set_gate(PortId(0), false, true);
             room.port_mut(PortId(1)).unwrap().send_tone(Tone::FLASH, 200);
         }
-        room.tick(now, &mut |_, packet| heard += packet.len());
+        room.tick_with(&mut encoders, now, &mut |_, packet| heard += packet.len());
         room.rtcp(now, &mut |_, packet| heard += packet.len());
         room.take_events(&mut |_, events| heard += events.tones().count());
     }

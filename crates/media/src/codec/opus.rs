@@ -1,34 +1,34 @@
 //! Opus at 16 kHz, and what its packets tell without being decoded.
 
-use opus::{Application, Bitrate, Channels};
+mod encoder;
+
+use std::sync::OnceLock;
+
+use opus::Channels;
 
 use crate::frame::{SAMPLE_RATE, SAMPLES};
 
-/// The reference encoder. Settings and not state survive [`Encoder::restart`].
-pub(crate) struct Encoder(opus::Encoder);
+pub(crate) use encoder::{Encoder, Refused};
 
-impl Encoder {
-    /// Complexity 5 costs 60 % of complexity 10 and sounds the same at this rate on speech. No in-band FEC: it costs
-    /// half as much again, and our own peers conceal well.
-    const COMPLEXITY: i32 = 5;
-
-    pub(crate) fn new(bitrate: u32) -> Result<Self, opus::Error> {
-        let mut encoder = opus::Encoder::new(SAMPLE_RATE, Channels::Mono, Application::Voip)?;
-        encoder.set_complexity(Self::COMPLEXITY)?;
-        encoder.set_bitrate(Bitrate::Bits(bitrate as i32))?;
-        Ok(Self(encoder))
-    }
-
-    pub(crate) fn restart(&mut self) {
-        // Resetting touches memory only and has no way to fail.
-        let _ = self.0.reset_state();
-    }
-
-    /// Encodes one tick and says how many bytes it took; none means that the library refused.
-    pub(crate) fn encode(&mut self, samples: &[i16], bytes: &mut [u8]) -> Option<usize> {
-        self.0.encode(samples, bytes).ok()
-    }
+/// One tick of silence, for a leg that nothing is said to and that has no encoder. At any bit rate it is the same: the
+/// rate is a bound, and silence takes next to nothing. Made when it is first asked for.
+pub(crate) fn silence() -> &'static [u8] {
+    static SILENCE: OnceLock<Box<[u8]>> = OnceLock::new();
+    SILENCE.get_or_init(|| {
+        let mut bytes = [0; crate::limits::OPUS_PAYLOAD_BYTES_MAX];
+        let mut length = 0;
+        if let Ok(mut encoder) = Encoder::new(crate::codec::Codec::Opus.default_bitrate()) {
+            // The first ticks are those of a beginning.
+            for _ in 0..SETTLED_TICKS {
+                length = encoder.encode(&[0; SAMPLES], &mut bytes).unwrap_or(0);
+            }
+        }
+        bytes[..length].into()
+    })
 }
+
+/// After this many ticks of digital silence the encoder says the same again and again.
+pub(crate) const SETTLED_TICKS: u8 = 10;
 
 /// The reference decoder.
 pub(crate) struct Decoder(opus::Decoder);

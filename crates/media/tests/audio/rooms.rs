@@ -391,3 +391,48 @@ fn a_full_room_and_a_taken_name_give_the_port_back() {
     let too_many = vec![Format { payload_type: 0, codec: Codec::Pcmu }; 9];
     assert!(media::Port::new(PortConfig { receive: too_many, ..config(Codec::Pcmu, 1) }).is_err());
 }
+
+/// The most of what is heard in a tick of 20 ms that is no tone of `hz`: a filter that takes the tone out leaves clicks.
+fn roughness(samples: &[i16], hz: f32) -> f32 {
+    let turn = 2.0 * (std::f32::consts::TAU * hz / media::SAMPLE_RATE as f32).cos();
+    let rest: Vec<f32> = samples
+        .windows(3)
+        .map(|three| f32::from(three[2]) - turn * f32::from(three[1]) + f32::from(three[0]))
+        .collect();
+    rest.chunks(320).map(|tick| (tick.iter().map(|x| x * x).sum::<f32>() / tick.len() as f32).sqrt()).fold(0.0, f32::max)
+}
+
+#[test]
+fn a_listener_who_begins_to_talk_and_ends_hears_no_seam() {
+    // Phone 0 speaks a tone. Phone 1 listens through the shared encoder, talks for a while through its own, and comes back
+    // to the shared one, which phone 2 has used all the time, or nobody.
+    for others in [0, 1] {
+        let mut codecs = vec![Codec::Opus; 2];
+        codecs.extend(std::iter::repeat_n(Codec::Opus, others));
+        let mut hall = Hall::new(&codecs);
+        for quiet in &mut hall.phones[1..] {
+            quiet.endpoint.say(Source::Silence);
+        }
+        let hz = hall.phones[0].hz;
+        let record = |hall: &mut Hall, ticks: usize| {
+            let mut samples = Vec::new();
+            for _ in 0..ticks {
+                hall.tick();
+                samples.extend_from_slice(hall.phones[1].endpoint.heard().samples());
+            }
+            roughness(&samples, hz)
+        };
+        record(&mut hall, 100);
+        let steady = record(&mut hall, 100);
+        let shared = hall.room.stats().shared_encodes;
+        let own = Sine::new(hall.phones[1].hz, -20.0);
+        hall.phones[1].endpoint.say(Source::Tone(own));
+        let begins = record(&mut hall, 25);
+        hall.phones[1].endpoint.say(Source::Silence);
+        // His hang-over, and the time for which he keeps his own.
+        let ends = record(&mut hall, 200);
+        assert!(hall.room.stats().shared_encodes > shared + 50, "he came back");
+        println!("{others}: steady {steady}, begins {begins}, ends {ends}");
+        assert!(begins < 1.5 * steady && ends < 1.5 * steady, "steady {steady}, begins {begins}, ends {ends}");
+    }
+}

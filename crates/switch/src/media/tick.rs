@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
-use media::{Events, LegStats, Port, PortConfig, PortId, Received, Room, TICK};
+use media::{Codec, Encoders, Events, LegStats, Port, PortConfig, PortId, Received, Room, TICK};
 use tokio::sync::mpsc;
 
 use super::rtp::{Peer, RtpSockets};
@@ -117,6 +117,8 @@ pub(crate) struct Ticker {
     counters: Arc<Counters>,
     legs: BTreeMap<PortId, Box<MediaLeg>>,
     rooms: BTreeMap<RoomId, Box<Room>>,
+    /// Lent to those who talk in any of the rooms.
+    encoders: Encoders,
     /// News and orders for other threads that found a queue full: offered again each tick.
     untold: VecDeque<News>,
     handed: Vec<(usize, Box<MediaLeg>, Seat)>,
@@ -130,6 +132,10 @@ const DATAGRAM_BYTES_MAX: usize = 2_048;
 
 /// Datagrams read per leg and tick: a burst waits in the kernel, so that one leg cannot hold up the others.
 const DATAGRAMS_PER_TICK_MAX: usize = 16;
+
+/// Opus encoders that a thread has from its first Opus leg on. When more talk at once than ever before, a tick makes
+/// another one, in some microseconds.
+const ENCODERS_READY: usize = 8;
 
 /// RTCP comes every few seconds: its socket is looked at once in so many ticks, a different tick for each leg.
 const CONTROL_EVERY: u64 = 8;
@@ -151,6 +157,7 @@ impl Ticker {
             counters,
             legs: BTreeMap::new(),
             rooms: BTreeMap::new(),
+            encoders: Encoders::new(),
             untold: VecDeque::with_capacity(64),
             handed: Vec::with_capacity(64),
             buffer: Box::new([0; DATAGRAM_BYTES_MAX]),
@@ -197,7 +204,7 @@ impl Ticker {
             }
         }
         for room in self.rooms.values_mut() {
-            room.tick(now, &mut |id, packet| {
+            room.tick_with(&mut self.encoders, now, &mut |id, packet| {
                 if let Some(leg) = self.legs.get(&id) {
                     leg.send(packet);
                 }
@@ -241,6 +248,9 @@ impl Ticker {
                 }
             }
             Order::Open(leg) => {
+                if leg.port.as_ref().is_some_and(|port| port.config().send.codec == Codec::Opus) {
+                    self.encoders.prepare(ENCODERS_READY);
+                }
                 self.legs.insert(leg.id, leg);
             }
             Order::Attach(id, seat) => {
@@ -276,6 +286,7 @@ impl Ticker {
                 if let Some(mut leg) = self.legs.remove(&id) {
                     take_out(&mut self.rooms, &mut leg);
                     if let Some(mut port) = leg.port.take() {
+                        self.encoders.reclaim(&mut port);
                         leg.send_control(port.rtcp_bye(now));
                         leg.port = Some(port);
                     }
