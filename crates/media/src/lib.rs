@@ -20,6 +20,7 @@ pub mod goertzel;
 pub mod limits;
 mod mixer;
 pub mod port;
+pub mod quality;
 pub mod resample;
 pub mod room;
 pub mod rtp;

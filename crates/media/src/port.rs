@@ -18,6 +18,7 @@ use crate::codec::{Codec, Encoder, Encoders, Profile, write_silence};
 use crate::dtmf::{Receiver, Tone};
 use crate::frame::{Band, Frame, Pcm, SAMPLES, mean_square};
 use crate::limits::{self, OPUS_PAYLOAD_BYTES_MAX, SOURCE_SILENT_MS};
+use crate::quality::{self, Heard};
 use crate::resample::{Downsampler, Upsampler};
 use crate::rtp::clock::{Clock, ntp};
 use crate::rtp::jitter::Inserted;
@@ -368,18 +369,35 @@ impl Port {
     /// Counters and gauges.
     pub fn stats(&self) -> LegStats {
         let reception = self.source.as_ref().map(|source| source.reception).unwrap_or_default();
+        let lost = self.counted.lost + reception.lost();
+        let delay_ms = self.inbound.jitter.target_ms();
         LegStats {
             packets_out: self.outbound.packets,
-            lost: self.counted.lost + reception.lost(),
+            lost,
             concealed: self.inbound.concealed,
             jitter_ms: reception.jitter() as f32 * 1_000.0 / self.inbound.jitter.clock_rate() as f32,
-            delay_ms: self.inbound.jitter.target_ms(),
+            delay_ms,
             level_in_dbov: self.inbound.meter.level_dbov(),
             level_out_dbov: self.meter_out.level_dbov(),
             peer_fraction_lost: self.reports.peer_fraction_lost,
             round_trip_ms: self.reports.round_trip_ms,
+            mos: self.mos(lost, delay_ms),
             ..self.counted
         }
+    }
+
+    fn mos(&self, lost: u64, buffered_ms: u32) -> Option<f32> {
+        let unplayed = lost + self.counted.late;
+        let expected = self.counted.packets_in + unplayed;
+        let codec = self.inbound.last_codec();
+        let way = self.reports.round_trip_ms.unwrap_or(0.0) / 2.0;
+        (self.counted.packets_in > 0).then(|| {
+            quality::mos(Heard {
+                codec,
+                delay_ms: quality::codec_delay_ms(codec) + buffered_ms as f32 + way,
+                loss: unplayed as f32 / expected as f32,
+            })
+        })
     }
 
     // What a room does with its ports.

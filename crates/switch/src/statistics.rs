@@ -30,4 +30,6 @@ pub struct LegStatistics {
     pub speaks_dbov: f32,
     /// How loud what it hears is, dBov.
     pub hears_dbov: f32,
+    /// How it has sounded so far, by the E-model of [`media::quality`]: 1 to 4.5, none before its first packet.
+    pub mos: Option<f32>,
 }

@@ -71,6 +71,11 @@ impl Inbound {
         Self { voice: self.voice, meter: self.meter, concealed: self.concealed, ..next }
     }
 
+    /// What the peer spoke last.
+    pub(super) fn last_codec(&self) -> Codec {
+        self.decoders.last()
+    }
+
     /// The sound of the last [`Inbound::hear`] that returned true.
     pub(super) fn pcm(&self) -> &Pcm {
         &self.pcm

@@ -91,6 +91,9 @@ pub struct LegStats {
     pub peer_fraction_lost: Option<u8>,
     /// Round trip by RTCP, milliseconds, if known.
     pub round_trip_ms: Option<f32>,
+    /// How the leg has sounded so far, 1 to 4.5 ([`crate::quality`]); none before its first packet. The way from the peer
+    /// is reckoned as half of the round trip, or as nothing if that is not known.
+    pub mos: Option<f32>,
 }
 
 /// A level that follows the sound with about a second of memory.

@@ -2,7 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use control::{Cause, LegNews};
+use control::{Cause, LegId, LegNews};
+use media::LegStats;
 use sip::agent::{HangUpCause, Order};
 use tokio::sync::oneshot;
 
@@ -24,6 +25,24 @@ pub(super) struct StatisticsRound {
 /// Those who wait for one round of figures; more get nothing.
 const REPLIES_MAX: usize = 64;
 
+/// A leg's last figures, for whoever reads logs and graphs.
+fn conclude_leg(leg: LegId, stats: LegStats) {
+    if let Some(mos) = stats.mos {
+        metrics::histogram!("convoke_switch_leg_mos").record(f64::from(mos));
+    }
+    tracing::info!(
+        %leg,
+        mos = stats.mos.map(|mos| (mos * 100.0).round() / 100.0),
+        packets_in = stats.packets_in,
+        packets_out = stats.packets_out,
+        lost = stats.lost,
+        late = stats.late,
+        ignored = stats.ignored,
+        jitter_ms = (stats.jitter_ms * 10.0).round() / 10.0,
+        "its audio has ended"
+    );
+}
+
 impl Operator {
     pub(super) fn hear(&mut self, news: News) {
         match news {
@@ -43,7 +62,10 @@ impl Operator {
             News::Arrived(port) => self.threads.arrived(port),
             News::Closed(leg) => {
                 self.threads.closed(leg.id);
-                self.by_port.remove(&leg.id);
+                let id = self.by_port.remove(&leg.id);
+                if let (Some(id), Some(port)) = (id, &leg.port) {
+                    conclude_leg(id, port.stats());
+                }
             }
             News::RoomClosed(room) => drop(room),
             News::Statistics(samples) => self.collect(samples),
@@ -114,6 +136,7 @@ impl Operator {
             delay_ms: stats.delay_ms,
             speaks_dbov: stats.level_in_dbov,
             hears_dbov: stats.level_out_dbov,
+            mos: stats.mos,
         })
     }
 

@@ -59,6 +59,7 @@ async fn two_people_in_one_mix_hear_each_other_and_not_themselves() {
     let figures = world.switch.stats().await;
     assert_eq!(figures.len(), 2);
     assert!(figures.iter().all(|leg| leg.attached && leg.codec == "PCMU" && leg.packets_in > 0), "{figures:?}");
+    assert!(figures.iter().all(|leg| leg.mos.is_some_and(|mos| mos > 3.0)), "{figures:?}");
     let mut lines = Vec::new();
     while let Ok(happening) = happenings.try_recv() {
         lines.push(happening.what);
