@@ -475,3 +475,127 @@ impl MediaLeg {
 fn canonical(source: SocketAddr) -> SocketAddr {
     SocketAddr::new(source.ip().to_canonical(), source.port())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+    use std::sync::mpsc::sync_channel;
+
+    use media::{Format, RoomConfig};
+
+    use super::super::rtp::PortRange;
+    use super::*;
+
+    const HERE: std::net::IpAddr = std::net::IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const ROOM: RoomId = RoomId(1);
+
+    /// A thread's state, turned by the test: two legs in one room, and the sockets of their peers.
+    struct Stage {
+        ticker: Ticker,
+        now: Instant,
+        ours: Vec<SocketAddr>,
+        peers: Vec<UdpSocket>,
+        _news: mpsc::Receiver<News>,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let (sender, orders) = sync_channel(64);
+            let (news, told) = mpsc::channel(64);
+            let ticker = Ticker::new(orders, news, vec![sender], Arc::new(Counters::default()));
+            let mut stage =
+                Self { ticker, now: Instant::now(), ours: Vec::new(), peers: Vec::new(), _news: told };
+            stage.obey(Order::OpenRoom(ROOM, Box::new(Room::new(RoomConfig::default()))));
+            let mut ports = PortRange::new(HERE, &(48_000..=48_899), std::process::id() as u16).expect("a range");
+            for id in [1, 2] {
+                let peer = UdpSocket::bind((HERE, 0)).expect("a socket");
+                peer.set_nonblocking(true).expect("an option");
+                let sockets = ports.bind().expect("a free pair");
+                let said = Some(peer.local_addr().expect("an address"));
+                stage.ours.push(SocketAddr::new(HERE, sockets.port));
+                stage.peers.push(peer);
+                let format = Format { payload_type: 0, codec: Codec::Pcmu };
+                stage.obey(Order::Open(Box::new(MediaLeg {
+                    id: PortId(id),
+                    sockets,
+                    rtp_peer: Peer::new(said, HERE),
+                    rtcp_peer: Peer::new(said, HERE),
+                    muxed: false,
+                    port: Some(Box::new(Port::new(PortConfig::new(format, id)).expect("a port"))),
+                    room: None,
+                })));
+                stage.obey(Order::Attach(PortId(id), Seat { room: ROOM, speaks: true, hears: true }));
+            }
+            stage
+        }
+
+        fn obey(&mut self, order: Order) {
+            self.ticker.obey(self.now, order);
+        }
+
+        fn turn(&mut self) {
+            self.now += TICK;
+            self.ticker.turn(self.now);
+        }
+
+        fn stats(&self, id: u64) -> LegStats {
+            self.ticker.rooms[&ROOM].port(PortId(id)).expect("a port").stats()
+        }
+
+        fn say(&self, peer: usize, sequence: u16) {
+            let packet = rtp(sequence);
+            self.peers[peer].send_to(&packet, self.ours[peer]).expect("loopback takes it");
+        }
+    }
+
+    fn rtp(sequence: u16) -> Vec<u8> {
+        let mut packet = vec![0x80, 0];
+        packet.extend(sequence.to_be_bytes());
+        packet.extend((u32::from(sequence) * 160).to_be_bytes());
+        packet.extend(7_u32.to_be_bytes());
+        packet.extend([0x2a; 160]);
+        packet
+    }
+
+    #[test]
+    fn a_flood_costs_its_own_leg_a_bounded_number_of_packets_a_tick() {
+        let mut stage = Stage::new();
+        for sequence in 0..50 {
+            stage.say(0, sequence);
+        }
+        stage.say(1, 0);
+        stage.turn();
+        let taken = |stage: &Stage| {
+            let stats = stage.stats(1);
+            stats.packets_in + stats.late + stats.duplicate + stats.ignored
+        };
+        assert_eq!(taken(&stage), DATAGRAMS_PER_TICK_MAX as u64);
+        assert_eq!(stage.stats(2).packets_in, 1, "the other leg is read in the same tick");
+        for _ in 0..4 {
+            stage.turn();
+        }
+        assert_eq!(taken(&stage), 50, "the rest waited in the kernel");
+        // One packet a tick each, whatever came.
+        assert_eq!((stage.stats(1).packets_out, stage.stats(2).packets_out), (5, 5));
+    }
+
+    #[test]
+    fn nobody_breaks_into_a_stream_that_flows() {
+        let mut stage = Stage::new();
+        stage.say(0, 0);
+        stage.turn();
+        let destination = stage.ticker.legs[&PortId(1)].rtp_peer.destination();
+        assert_eq!(destination, stage.peers[0].local_addr().ok());
+        // Another port of the same host, while the first speaks; and RTCP from there, which would say good-bye.
+        let stranger = UdpSocket::bind((HERE, 0)).expect("a socket");
+        for sequence in 1..10 {
+            stranger.send_to(&rtp(sequence + 500), stage.ours[0]).expect("loopback takes it");
+            stranger.send_to(&[0x81, 203, 0, 1, 0, 0, 0, 7], stage.ours[0]).expect("loopback takes it");
+            stage.say(0, sequence);
+            stage.turn();
+        }
+        assert_eq!(stage.stats(1).packets_in, 10);
+        assert_eq!(stage.stats(1).ignored + stage.stats(1).late, 0);
+        assert_eq!(stage.ticker.legs[&PortId(1)].rtp_peer.destination(), destination);
+    }
+}
