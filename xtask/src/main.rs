@@ -2,6 +2,7 @@
 
 mod bench;
 mod coverage;
+mod fuzz;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +36,8 @@ enum Task {
     Bench(bench::Options),
     /// A long day at half capacity: what grows that should be flat, and what never ended.
     Soak(bench::soak::Options),
+    /// Looks for bytes that do harm to what reads them, with each fuzz target in turn; needs cargo-fuzz.
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn perform(task: &Task) -> Result<()> {
         Task::Coverage { check } => coverage::coverage(&root, *check),
         Task::Bench(options) => bench::bench(&root, options),
         Task::Soak(options) => bench::soak(&root, options),
+        Task::Fuzz(options) => fuzz::fuzz(&root, options),
     }
 }
 

@@ -1,0 +1,122 @@
+//! The fuzz targets, each for a while: `cargo xtask fuzz`.
+//!
+//! `cargo fuzz` builds them with a sanitizer and coverage, which the pinned toolchain has and hides: `RUSTC_BOOTSTRAP`
+//! shows it. New inputs go to `target/fuzz`; `--keep` takes the best of them into `fuzz/corpus`, which is committed and
+//! which `cargo test -p fuzz` runs.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Options {
+    /// How long each target runs
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    seconds: u64,
+    /// Runs only this target; may be given several times
+    #[arg(long, value_name = "TARGET")]
+    only: Vec<String>,
+    /// Afterwards replaces each committed corpus by the fewest inputs that reach as much
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Longer inputs find nothing that these do not.
+const INPUT_BYTES_MAX: u32 = 4_096;
+/// An input that takes longer has found something: the slowest known takes a hundredth of it.
+const INPUT_SECONDS_MAX: u32 = 10;
+const MEMORY_MIB_MAX: u32 = 2_048;
+
+pub(crate) fn fuzz(root: &Path, options: &Options) -> Result<()> {
+    let found = Command::new("cargo").args(["fuzz", "--version"]).output();
+    ensure!(
+        found.is_ok_and(|output| output.status.success()),
+        "cargo-fuzz is missing: cargo install --locked cargo-fuzz"
+    );
+    let targets = targets(root, &options.only)?;
+    cargo_fuzz(root, &["build", "--features", "libfuzzer"])?;
+    let mut fell = Vec::new();
+    for target in &targets {
+        println!("{target}: {} s", options.seconds);
+        let found = root.join("target/fuzz").join(target);
+        fs::create_dir_all(&found)?;
+        if run(root, target, options.seconds, &found).is_err() {
+            fell.push(target.as_str());
+        } else if options.keep {
+            keep(root, target, &found)?;
+        }
+    }
+    if fell.is_empty() { Ok(()) } else { bail!("inputs that do harm are in fuzz/artifacts: {}", fell.join(", ")) }
+}
+
+/// Every target has a file and a corpus.
+fn targets(root: &Path, only: &[String]) -> Result<Vec<String>> {
+    let mut targets = Vec::new();
+    for entry in fs::read_dir(root.join("fuzz/fuzz_targets"))? {
+        let path = entry?.path();
+        targets.extend(path.file_stem().and_then(|name| name.to_str()).map(str::to_owned));
+    }
+    targets.sort();
+    for target in only {
+        ensure!(targets.contains(target), "there is no target {target}; there are {}", targets.join(", "));
+    }
+    targets.retain(|target| only.is_empty() || only.contains(target));
+    Ok(targets)
+}
+
+fn run(root: &Path, target: &str, seconds: u64, found: &Path) -> Result<()> {
+    let corpus = root.join("fuzz/corpus").join(target);
+    let mut arguments: Vec<String> = ["run", "--features", "libfuzzer", target].map(str::to_owned).to_vec();
+    arguments.extend([path(found)?, path(&corpus)?, "--".to_owned()]);
+    arguments.extend([
+        format!("-max_total_time={seconds}"),
+        format!("-max_len={INPUT_BYTES_MAX}"),
+        format!("-timeout={INPUT_SECONDS_MAX}"),
+        format!("-rss_limit_mb={MEMORY_MIB_MAX}"),
+        "-print_final_stats=1".to_owned(),
+        "-verbosity=0".to_owned(),
+    ]);
+    let words = root.join("fuzz/dictionaries").join(dictionary(target)).with_extension("dict");
+    if words.exists() {
+        arguments.push(format!("-dict={}", path(&words)?));
+    }
+    cargo_fuzz(root, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn keep(root: &Path, target: &str, found: &Path) -> Result<()> {
+    let corpus = root.join("fuzz/corpus").join(target);
+    let fewest = found.with_extension("fewest");
+    fs::create_dir_all(&fewest)?;
+    let (old, new, few) = (path(&corpus)?, path(found)?, path(&fewest)?);
+    let merge = ["run", "--features", "libfuzzer", target, &few, &old, &new, "--"];
+    // What counts is which lines are reached, not how often: that keeps a corpus small.
+    cargo_fuzz(root, &[&merge[..], &["-set_cover_merge=1", "-use_counters=0", "-verbosity=0"]].concat())?;
+    fs::remove_dir_all(&corpus)?;
+    fs::create_dir_all(&corpus)?;
+    for entry in fs::read_dir(&fewest)? {
+        let entry = entry?;
+        fs::copy(entry.path(), corpus.join(entry.file_name()))?;
+    }
+    fs::remove_dir_all(&fewest)?;
+    Ok(())
+}
+
+/// Three targets read SIP.
+fn dictionary(target: &str) -> &str {
+    if target.starts_with("sip_") { "sip" } else { target }
+}
+
+fn path(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).with_context(|| format!("{} is no UTF-8", path.display()))
+}
+
+fn cargo_fuzz(root: &Path, arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new("cargo");
+    command.arg("fuzz").args(arguments).current_dir(root).env("RUSTC_BOOTSTRAP", "1");
+    let status = command.status().context("cannot run cargo fuzz")?;
+    ensure!(status.success(), "cargo fuzz {}: {status}", arguments.join(" "));
+    Ok(())
+}
