@@ -2,7 +2,9 @@
 
 use std::fmt::Debug;
 
-use graph::{Call, Form, InviteParticipantsOperation, InviteRequest, OnlineMeeting, Participant, ResultInfo, Wire, parse};
+use graph::{
+    Call, Form, InviteParticipantsOperation, InviteRequest, OnlineMeeting, Participant, ResultInfo, Wire, parse,
+};
 use serde_json::Value;
 
 /// Reads a body as each of the types that clients send.

@@ -106,7 +106,8 @@ fn port(seed: u64) -> Port {
 /// A leg that takes everything that we can do.
 fn target() -> Port {
     let format = |payload_type, codec| Format { payload_type, codec };
-    let mut config = PortConfig::new(format(0, Codec::Pcmu), 3).with_tones(ToneFormat { payload_type: 101, clock_rate: 8_000 });
+    let mut config =
+        PortConfig::new(format(0, Codec::Pcmu), 3).with_tones(ToneFormat { payload_type: 101, clock_rate: 8_000 });
     config.receive =
         vec![format(0, Codec::Pcmu), format(8, Codec::Pcma), format(9, Codec::G722), format(111, Codec::Opus)];
     let mut port = Port::new(config).expect("a port");

@@ -97,7 +97,9 @@ impl Stage {
             b'x' => self.give(Input::StreamClosed { flow: STREAM }),
             b't' => self.wait(),
             b'c' => self.dial(&["sip:user1@10.0.0.2:5060"]),
-            b'f' => self.dial(&["sip:user1@10.0.0.2:5060;transport=tcp", "sip:a@nowhere.example", "sip:user1@10.0.0.2"]),
+            b'f' => {
+                self.dial(&["sip:user1@10.0.0.2:5060;transport=tcp", "sip:a@nowhere.example", "sip:user1@10.0.0.2"]);
+            }
             b'k' => self.order(Order::Confirm { leg }),
             b'h' => self.order(Order::HangUp { leg, cause: HangUpCause::because(200, "enough") }),
             b'i' => self.order(Order::Reinvite { leg, offer: OFFER.to_vec() }),

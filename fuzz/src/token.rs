@@ -9,7 +9,7 @@ use serde_json::Value;
 mod jwt;
 
 mod keys {
-    //! A key that takes the text for its signature.
+    //! A key that takes the end of the text for its signature.
 
     pub(super) struct Key {
         pub(super) kid: String,
@@ -18,7 +18,7 @@ mod keys {
 
     impl Key {
         pub(super) fn sign(&self, text: &[u8]) -> Vec<u8> {
-            text.iter().rev().copied().take(8).collect()
+            text.iter().rev().chain(self.x5t.as_bytes()).copied().take(8).collect()
         }
 
         pub(super) fn verifies(&self, text: &[u8], signature: &[u8]) -> bool {
