@@ -107,9 +107,7 @@ const WITHIN: [(&str, Attack); 4] = [
             })
             .collect()
     }),
-    ("a good-bye with every packet", |_, _, packet| {
-        vec![[&[0x81, 203, 0, 1][..], &packet[8..12]].concat()]
-    }),
+    ("a good-bye with every packet", |_, _, packet| vec![[&[0x81, 203, 0, 1][..], &packet[8..12]].concat()]),
 ];
 
 fn network(attack: Attack) -> Network {
@@ -189,9 +187,8 @@ fn a_leg_that_is_torn_apart_leaves_the_others_alone_and_recovers() {
 fn loss_shows_in_the_leg_s_opinion_score_and_in_no_other() {
     let mut hall = Hall::new(&[Codec::Pcmu, Codec::Pcmu, Codec::Pcmu]);
     let mut dice = Dice(0x1055);
-    hall.phones[2].network = Box::new(move |packet| {
-        if dice.roll(10) < 4 { Vec::new() } else { vec![(Duration::ZERO, packet.to_vec())] }
-    });
+    hall.phones[2].network =
+        Box::new(move |packet| if dice.roll(10) < 4 { Vec::new() } else { vec![(Duration::ZERO, packet.to_vec())] });
     hall.run(4_000);
     hall.prick_ears();
     hall.run(2_000);

@@ -399,7 +399,9 @@ fn roughness(samples: &[i16], hz: f32) -> f32 {
         .windows(3)
         .map(|three| f32::from(three[2]) - turn * f32::from(three[1]) + f32::from(three[0]))
         .collect();
-    rest.chunks(320).map(|tick| (tick.iter().map(|x| x * x).sum::<f32>() / tick.len() as f32).sqrt()).fold(0.0, f32::max)
+    rest.chunks(320)
+        .map(|tick| (tick.iter().map(|x| x * x).sum::<f32>() / tick.len() as f32).sqrt())
+        .fold(0.0, f32::max)
 }
 
 #[test]

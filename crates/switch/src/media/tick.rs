@@ -503,8 +503,7 @@ mod tests {
             let (sender, orders) = sync_channel(64);
             let (news, told) = mpsc::channel(64);
             let ticker = Ticker::new(orders, news, vec![sender], Arc::new(Counters::default()));
-            let mut stage =
-                Self { ticker, now: Instant::now(), ours: Vec::new(), peers: Vec::new(), _news: told };
+            let mut stage = Self { ticker, now: Instant::now(), ours: Vec::new(), peers: Vec::new(), _news: told };
             stage.obey(Order::OpenRoom(ROOM, Box::new(Room::new(RoomConfig::default()))));
             let mut ports = PortRange::new(HERE, &(48_000..=48_899), std::process::id() as u16).expect("a range");
             for id in [1, 2] {
