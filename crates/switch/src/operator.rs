@@ -141,6 +141,7 @@ impl Operator {
         agent.users = Arc::new(DirectoryUsers(Arc::clone(&directory)));
         agent.legs_max = config.legs_max;
         agent.take_up_within = config.take_up_within;
+        let is_taking_up = config.take_up_within.is_some();
         agent.trace = config.sip.trace;
         let mut operator = Self {
             agent: Agent::new(agent, now),
@@ -163,7 +164,7 @@ impl Operator {
             signals: VecDeque::new(),
             reports: VecDeque::new(),
             statistics: None,
-            resumes: Resumes::new(now),
+            resumes: Resumes::new(now, is_taking_up),
             next_port: 1,
             seeds: Seeds::new(seed),
             housekeeping_at: now,

@@ -286,7 +286,9 @@ impl Operator {
     }
 
     /// Makes a conference's room what the plan says, and takes over the legs that it names with a newer epoch.
-    fn mix(&mut self, conference: ConferenceId, plan: &MixPlan) {
+    pub(super) fn mix(&mut self, conference: ConferenceId, plan: &MixPlan) {
+        let is_early = plan.ports.iter().any(|port| !self.legs.contains_key(&port.leg) && !self.gone.has(port.leg));
+        self.resumes.keep_early(conference, plan, is_early);
         let mut named = BTreeSet::new();
         for port in &plan.ports {
             let Some(leg) = self.legs.get_mut(&port.leg) else { continue };

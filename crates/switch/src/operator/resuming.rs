@@ -3,11 +3,11 @@
 //! Our SDP and the phone's are in the dialog's snapshot, so the session is negotiated as it was; with the same port audio
 //! flows before anybody has said a word. The re-INVITEs leave in small lots: a server that comes back must not flood.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use control::{Cause, ConferenceId, LegId, LegNews, Snapshot, Target};
+use control::{Cause, ConferenceId, LegId, LegNews, MixPlan, Snapshot, Target};
 use media::{Port, PortId};
 use sip::agent::{Order, TakeUp};
 use sip::sdp::{LocalMedia, Negotiation, NegotiationError, Preference};
@@ -33,6 +33,9 @@ const RESUME_EVERY: Duration = Duration::from_millis(20);
 pub(super) struct Resumes {
     waiting: VecDeque<LegId>,
     next_at: Instant,
+    /// Until everything is taken up: the newest plan of each conference that names a leg we do not know yet. It was handed
+    /// over to that conference in the middle of the restart, and the one that had it is yet to say `Resume`.
+    early_plans: Option<BTreeMap<ConferenceId, MixPlan>>,
 }
 
 /// Why a leg cannot be gone on with.
@@ -51,8 +54,18 @@ enum NotResumed {
 }
 
 impl Resumes {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { waiting: VecDeque::new(), next_at: now }
+    pub(super) fn new(now: Instant, is_taking_up: bool) -> Self {
+        Self { waiting: VecDeque::new(), next_at: now, early_plans: is_taking_up.then(BTreeMap::new) }
+    }
+
+    /// Keeps a plan if it comes too early, in place of the one before.
+    pub(super) fn keep_early(&mut self, conference: ConferenceId, plan: &MixPlan, is_early: bool) {
+        let Some(plans) = &mut self.early_plans else { return };
+        if is_early {
+            plans.insert(conference, plan.clone());
+        } else {
+            plans.remove(&conference);
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -224,6 +237,9 @@ impl Operator {
         for _ in 0..self.channels.effects.len() {
             let Ok((conference, effect)) = self.channels.effects.try_recv() else { break };
             self.perform(conference, effect);
+        }
+        for (conference, plan) in self.resumes.early_plans.take().unwrap_or_default() {
+            self.mix(conference, &plan);
         }
         self.order(Order::TakenUp);
     }

@@ -192,3 +192,30 @@ async fn a_leg_that_two_conferences_ask_for_is_told_to_both_and_belongs_to_the_n
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leg_that_is_handed_over_in_the_middle_of_the_restart_is_heard_where_it_was_taken_to() {
+    // INV-21
+    let mut world = World::start(&["moves", "stays"], Vec::new());
+    let tones = [440.0, 700.0];
+    let mut moves = registered(&world, "moves", Script::new(Answer::PickUp).saying(440.0).hearing(&tones)).await;
+    let mut stays = registered(&world, "stays", Script::new(Answer::PickUp).saying(700.0).hearing(&tones)).await;
+    let bindings = world.bindings(2).await;
+    let moving = world.dial(conference(1), crate::to_user("moves")).await;
+    let snapshot = world.connected(conference(1), moving).await;
+    let staying = world.dial(conference(2), crate::to_user("stays")).await;
+    let other = world.connected(conference(2), staying).await;
+    let sip = world.sip();
+    drop(world);
+    let mut world = World::restart(&["moves", "stays"], bindings, sip).await;
+    // The target takes it before the source, which lent it, has asked for it.
+    world.resume(conference(2), staying, &other, "stays").await;
+    world.mix(conference(2), &[(staying, 0), (moving, 1)]).await;
+    world.resume(conference(1), moving, &snapshot, "moves").await;
+    world.mix(conference(1), &[(moving, 0)]).await;
+    world.mix(conference(1), &[]).await;
+    world.switch.taken_up().await;
+    world.resumed(2).await;
+    moves.hears_exactly(&[false, true]).await;
+    stays.hears_exactly(&[true, false]).await;
+}
