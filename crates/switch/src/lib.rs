@@ -12,6 +12,7 @@ mod happening;
 mod media;
 mod operator;
 mod report;
+mod running;
 mod session;
 mod sip;
 mod statistics;
@@ -27,7 +28,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::media::rtp::PortRange;
 use crate::media::threads::MediaThreads;
-use crate::operator::{Channels, Operator, Parts, Request};
+use crate::operator::{Operator, Parts};
+use crate::running::{Channels, Here, Request, Running};
 use crate::sip::transports::Transports;
 
 pub use config::{MediaConfig, SipConfig, SwitchConfig};
@@ -35,6 +37,13 @@ pub use directory::{Directory, Found, Trunk, TrunkCredentials, User, aor};
 pub use happening::{Happening, What};
 pub use report::{Binding, Report};
 pub use statistics::LegStatistics;
+
+/// The switch without its sockets, threads and task: for a world on virtual time.
+pub mod bare {
+    pub use crate::media::rtp::{Channel, RtpSockets, Wire};
+    pub use crate::media::tick::{News, Order, Ticking};
+    pub use crate::operator::{Input, Listening, Machine, Now, Operator, Output, Parts};
+}
 
 /// The running switch. Dropping it stops it without a word to anyone; see [`Switch::shutdown`].
 #[derive(Debug)]
@@ -102,14 +111,23 @@ impl Switch {
             .ok_or(StartError::NoPorts { first: *range.start(), last: *range.end() })?;
         let transports = Transports::bind(&config.sip)?;
         let addresses = Addresses::of(&transports);
-        let (threads, news) =
-            MediaThreads::start(config.media.threads, config.media.talkers_max).map_err(StartError::Thread)?;
+        let (threads, news) = MediaThreads::start(config.media.threads).map_err(StartError::Thread)?;
         let (requests, asked) = mpsc::channel(REQUESTS_MAX);
         let (happenings, _) = broadcast::channel(HAPPENINGS_MAX);
         let died = reports.clone();
-        let parts = Parts { config, codecs, directory, bindings, transports, threads, news, ports, seed };
+        let parts = Parts {
+            config,
+            codecs,
+            directory,
+            bindings,
+            listening: transports.listening().to_vec(),
+            threads: threads.count(),
+            machine: Box::new(Here { ports }),
+            seed,
+        };
         let channels = Channels { effects, signals, reports, requests: asked, happenings: happenings.clone() };
-        let operator = tokio::spawn(Operator::new(parts, channels).run());
+        let operator = Operator::new(running::now(), parts);
+        let operator = tokio::spawn(Running::new(operator, transports, threads, news, channels).run());
         tokio::spawn(async move {
             if let Err(error) = operator.await {
                 tracing::error!(%error, "the switch's operator has died");

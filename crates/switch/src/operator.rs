@@ -1,7 +1,8 @@
-//! The operator: one task that drives SIP's agent, keeps the legs and tells the tick threads what to do.
+//! The operator: drives SIP's agent, keeps the legs and says what the tick threads are to do.
 //!
-//! Everything arrives here: effects, SIP, news of media, requests of the handle. Nothing here waits for anyone: what a
-//! full queue does not take is kept, bounded, and offered again.
+//! Everything arrives by [`Operator::handle`]: effects, SIP, news of media, requests of the handle. What follows comes
+//! out of [`Operator::poll_output`] and [`Operator::poll_order`], in order. It owns no socket, thread, task or clock;
+//! `running.rs` is the task around it.
 
 mod effects;
 mod leg;
@@ -11,81 +12,154 @@ mod resuming;
 mod trunks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use control::{ConferenceId, Effect, LegId, LegNews, Signal, Timestamp};
 use media::PortId;
 use sip::agent::{
-    Agent, AgentConfig, Algorithm, Flow, IncomingPolicy, Input, LegKey, Lookup, Order, Output, RegistrarConfig,
-    Transport, Users,
+    Agent, AgentConfig, Algorithm, ConnectId, Flow, IncomingPolicy, Input as SipInput, LegKey, Lookup, Order,
+    Output as SipOutput, QueryId, RegistrarConfig, Transport, Users,
 };
 use sip::sdp::CodecName;
-use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::leg::{Gone, Leg};
 use self::news::StatisticsRound;
 use self::resuming::Resumes;
 use self::trunks::Trunks;
-use crate::dialing::default_route;
 use crate::directory::{Directory, Found};
 use crate::happening::{Happening, What};
-use crate::media::rtp::PortRange;
-use crate::media::threads::MediaThreads;
-use crate::media::tick::{Counters, News};
-use crate::sip::transports::{Happened, Transports};
+use crate::media::rtp::RtpSockets;
+use crate::media::seats::Seats;
+use crate::media::tick::{News, Order as MediaOrder};
 use crate::statistics::LegStatistics;
 use crate::{Binding, Report, SwitchConfig};
 
-/// What the handle asks of the operator.
-#[derive(Debug)]
-pub(crate) enum Request {
-    Statistics(oneshot::Sender<Vec<LegStatistics>>),
-    TakenUp,
-    Drain,
-    ShutDown(oneshot::Sender<()>),
+/// The two clocks, read at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub instant: Instant,
+    /// By the wall clock: for what outlives the process.
+    pub wall: Timestamp,
 }
 
-/// The operator's channels to the rest of the process.
+/// What is told to the operator.
 #[derive(Debug)]
-pub(crate) struct Channels {
-    pub(crate) effects: mpsc::Receiver<(ConferenceId, Effect)>,
-    pub(crate) signals: mpsc::Sender<(ConferenceId, Signal)>,
-    pub(crate) reports: mpsc::Sender<Report>,
-    pub(crate) requests: mpsc::Receiver<Request>,
-    pub(crate) happenings: broadcast::Sender<Happening>,
+pub enum Input<'a> {
+    /// To be performed. Effects are performed in the order they come in.
+    Effect(ConferenceId, Effect),
+    /// From SIP's sockets.
+    Sip(SipInput<'a>),
+    /// A look-up has ended.
+    Resolved { query: QueryId, host: String, addresses: Vec<SocketAddr> },
+    /// From a tick thread.
+    Media(News),
+    /// A tick thread has died, and its legs' media with it.
+    ThreadDied(usize),
+    /// Every leg's figures are wanted; see [`Output::Statistics`].
+    AskStatistics,
+    /// Everything that an earlier process left has been given as effects: what phones said meanwhile is heard.
+    TakenUp,
+    /// No new dialogs from here on.
+    Drain,
+    /// Hang up what is left.
+    ShutDown,
+    /// Somebody watches, or nobody does any more; see [`Output::Happening`].
+    Watched(bool),
+    /// A deadline has passed.
+    Time,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Output {
+    /// Onto SIP's network. Where that fails on a stream, [`SipInput::StreamClosed`] is to be told.
+    Transmit {
+        flow: Flow,
+        destination: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    /// Answered by [`SipInput::Connected`] or [`SipInput::ConnectFailed`].
+    Connect {
+        connect: ConnectId,
+        transport: Transport,
+        destination: SocketAddr,
+    },
+    Close(Flow),
+    /// Answered by [`Input::Resolved`].
+    Resolve {
+        query: QueryId,
+        host: String,
+        port: Option<u16>,
+        transport: Option<Transport>,
+    },
+    /// To the engine.
+    Signal(ConferenceId, Signal),
+    /// To the server.
+    Report(Report),
+    /// To whoever watches; only while somebody does.
+    Happening(Happening),
+    /// The answer to every [`Input::AskStatistics`] since the last answer.
+    Statistics(Vec<LegStatistics>),
+}
+
+/// What the operator needs of its machine in the middle of a decision. Nothing here waits.
+pub trait Machine: Send + fmt::Debug {
+    /// Binds the next free pair of RTP ports. Fails when all are in use.
+    fn bind(&mut self) -> io::Result<RtpSockets>;
+
+    /// Binds this pair, which a process before us had, or the next free one.
+    fn bind_again(&mut self, port: u16) -> io::Result<RtpSockets>;
+
+    /// Whether an address is one of this machine's.
+    fn has(&self, address: IpAddr) -> bool;
+
+    /// Our address on the way to a peer; `None` if there is no way.
+    fn route_to(&self, peer: IpAddr) -> Option<IpAddr>;
+
+    /// Our address on the way to everybody else.
+    fn default_route(&self) -> IpAddr;
+}
+
+/// A socket of SIP's that listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Listening {
+    pub flow: Flow,
+    pub transport: Transport,
+    pub local: SocketAddr,
 }
 
 /// What the operator is made of.
 #[derive(Debug)]
-pub(crate) struct Parts {
-    pub(crate) config: SwitchConfig,
-    pub(crate) codecs: Vec<CodecName>,
-    pub(crate) directory: Arc<ArcSwap<Directory>>,
-    pub(crate) bindings: Vec<Binding>,
-    pub(crate) transports: Transports,
-    pub(crate) threads: MediaThreads,
-    pub(crate) news: mpsc::Receiver<News>,
-    pub(crate) ports: PortRange,
+pub struct Parts {
+    pub config: SwitchConfig,
+    pub codecs: Vec<CodecName>,
+    pub directory: Arc<ArcSwap<Directory>>,
+    /// Contacts that an earlier process knew.
+    pub bindings: Vec<Binding>,
+    pub listening: Vec<Listening>,
+    /// Tick threads.
+    pub threads: usize,
+    pub machine: Box<dyn Machine>,
     /// Of the process: what must be unguessable derives from it.
-    pub(crate) seed: [u8; 32],
+    pub seed: [u8; 32],
 }
 
-/// The task's state.
-pub(crate) struct Operator {
+/// Legs, and everything that is known about them.
+pub struct Operator {
+    /// When the input came that is being handled.
+    now: Now,
     config: SwitchConfig,
     codecs: Vec<CodecName>,
     directory: Arc<ArcSwap<Directory>>,
     agent: Agent,
-    transports: Transports,
-    threads: MediaThreads,
-    news: mpsc::Receiver<News>,
-    ports: PortRange,
-    channels: Channels,
-    effects_open: bool,
+    listening: Vec<Listening>,
+    threads: Seats,
+    machine: Box<dyn Machine>,
     legs: BTreeMap<LegId, Leg>,
     by_key: BTreeMap<LegKey, LegId>,
     by_port: BTreeMap<PortId, LegId>,
@@ -95,28 +169,15 @@ pub(crate) struct Operator {
     found: BTreeMap<String, IpAddr>,
     /// Contacts known by their address of record: forgotten when the user leaves the directory.
     bound: BTreeSet<String>,
-    signals: VecDeque<(ConferenceId, Signal)>,
-    reports: VecDeque<Report>,
+    outputs: VecDeque<Output>,
+    watched: bool,
     statistics: Option<StatisticsRound>,
     resumes: Resumes,
     next_port: u64,
     seeds: Seeds,
     housekeeping_at: Instant,
     draining: bool,
-    stop: Option<Stop>,
 }
-
-/// A shut-down under way.
-struct Stop {
-    at_last: Instant,
-    done: oneshot::Sender<()>,
-}
-
-/// Signals that wait before no further effects are taken.
-const SIGNALS_MAX: usize = 65_536;
-
-/// Reports that wait; a store that stands still for that long has bigger troubles.
-const REPORTS_MAX: usize = 65_536;
 
 /// Names of hosts that are remembered.
 const FOUND_MAX: usize = 1_024;
@@ -124,13 +185,9 @@ const FOUND_MAX: usize = 1_024;
 /// How often what has no deadline of its own is looked at: levels, metrics, trunks, dead threads.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a shut-down waits for answers to its BYEs.
-const SHUT_DOWN_WITHIN: Duration = Duration::from_secs(3);
-
 impl Operator {
-    pub(crate) fn new(parts: Parts, channels: Channels) -> Self {
-        let Parts { config, codecs, directory, bindings, transports, threads, news, ports, seed } = parts;
-        let now = Instant::now();
+    pub fn new(now: Now, parts: Parts) -> Self {
+        let Parts { config, codecs, directory, bindings, listening, threads, machine, seed } = parts;
         let mut agent = AgentConfig::new(config.sip.user_agent.clone(), config.sip.node_secret, seed);
         agent.incoming = IncomingPolicy::Refuse;
         agent.registrar = Some(RegistrarConfig {
@@ -144,16 +201,14 @@ impl Operator {
         let is_taking_up = config.take_up_within.is_some();
         agent.trace = config.sip.trace;
         let mut operator = Self {
-            agent: Agent::new(agent, now),
+            now,
+            agent: Agent::new(agent, now.instant),
+            threads: Seats::new(threads, config.media.talkers_max),
             config,
             codecs,
             directory,
-            transports,
-            threads,
-            news,
-            ports,
-            channels,
-            effects_open: true,
+            listening,
+            machine,
             legs: BTreeMap::new(),
             by_key: BTreeMap::new(),
             by_port: BTreeMap::new(),
@@ -161,145 +216,113 @@ impl Operator {
             trunks: Trunks::default(),
             found: BTreeMap::new(),
             bound: BTreeSet::new(),
-            signals: VecDeque::new(),
-            reports: VecDeque::new(),
+            outputs: VecDeque::new(),
+            watched: false,
             statistics: None,
-            resumes: Resumes::new(now, is_taking_up),
+            resumes: Resumes::new(now.instant, is_taking_up),
             next_port: 1,
             seeds: Seeds::new(seed),
-            housekeeping_at: now,
+            housekeeping_at: now.instant,
             draining: false,
-            stop: None,
         };
         operator.listen();
         for binding in &bindings {
             operator.restore(binding);
         }
+        operator.pump();
         operator
     }
 
     fn listen(&mut self) {
-        for listening in self.transports.listening().to_vec() {
+        for listening in self.listening.clone() {
             let local = listening.local;
             let ip = match (self.config.sip.public_address, local.ip().is_unspecified()) {
                 (Some(public), _) => public,
-                (None, true) => default_route(),
+                (None, true) => self.machine.default_route(),
                 (None, false) => local.ip(),
             };
             let advertised = SocketAddr::new(ip, local.port());
             let (flow, transport) = (listening.flow, listening.transport);
-            self.agent.handle(Instant::now(), Input::Listening { flow, transport, local, advertised });
+            self.give(SipInput::Listening { flow, transport, local, advertised });
         }
     }
 
-    /// Runs until the handle is dropped or asks for the end.
-    pub(crate) async fn run(mut self) {
-        let (signals, reports) = (self.channels.signals.clone(), self.channels.reports.clone());
-        loop {
-            self.pump();
-            if self.is_over() {
-                break;
-            }
-            let wake_at = self.deadline();
-            tokio::select! {
-                happened = self.transports.next() => self.happened(happened),
-                effect = self.channels.effects.recv(), if self.effects_open && self.signals.len() < SIGNALS_MAX => {
-                    match effect {
-                        Some((conference, effect)) => self.perform(conference, effect),
-                        None => self.effects_open = false,
-                    }
-                }
-                Some(news) = self.news.recv() => self.hear(news),
-                request = self.channels.requests.recv() => {
-                    let Some(request) = request else { break };
-                    self.answer(request);
-                }
-                permit = signals.reserve(), if !self.signals.is_empty() => {
-                    match (permit, self.signals.pop_front()) {
-                        (Ok(permit), Some(signal)) => permit.send(signal),
-                        // Nobody is left to tell.
-                        (Err(_), _) => self.signals.clear(),
-                        (Ok(_), None) => {}
-                    }
-                }
-                permit = reports.reserve(), if !self.reports.is_empty() => {
-                    match (permit, self.reports.pop_front()) {
-                        (Ok(permit), Some(report)) => permit.send(report),
-                        (Err(_), _) => self.reports.clear(),
-                        (Ok(_), None) => {}
-                    }
-                }
-                () = tokio::time::sleep_until(wake_at.into()) => self.wake(),
-            }
-        }
-        self.threads.stop();
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.done.send(());
-        }
-    }
-
-    /// Takes everything the agent has to say.
-    fn pump(&mut self) {
-        while let Some(output) = self.agent.poll_output() {
-            match output {
-                Output::Transmit { flow, destination, bytes } => {
-                    if !self.transports.send(flow, destination, bytes) {
-                        self.give(Input::StreamClosed { flow });
-                    }
-                }
-                Output::Connect { connect, transport, destination } => {
-                    self.transports.connect(connect, transport, destination);
-                }
-                Output::CloseFlow(flow) => self.transports.close(flow),
-                Output::Resolve { query, host, port, transport } => {
-                    self.transports.resolve(query, host, port, transport);
-                }
-                Output::Report(report) => self.agent_reports(report),
-            }
-        }
-    }
-
-    fn happened(&mut self, happened: Happened) {
-        match happened {
-            Happened::Datagram { flow, source, length } => {
-                let bytes = self.transports.datagram(length);
-                self.agent.handle(Instant::now(), Input::Datagram { flow, source, bytes });
-            }
-            Happened::Opened { flow, stream } => self.transports.keep(flow, stream),
-            Happened::Stream { flow, source, local, bytes } => {
-                self.give(Input::Stream { flow, source, local, bytes: &bytes });
-            }
-            Happened::StreamClosed { flow } => {
-                self.transports.close(flow);
-                self.give(Input::StreamClosed { flow });
-            }
-            Happened::Connected { connect, flow, stream, local } => {
-                let remote = stream.peer;
-                self.transports.keep(flow, stream);
-                self.give(Input::Connected { connect, flow, local, remote });
-            }
-            Happened::ConnectFailed { connect } => self.give(Input::ConnectFailed { connect }),
-            Happened::Resolved { query, host, addresses } => {
+    /// Takes one input to its consequences, which the polls then give out.
+    pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        self.now = now;
+        match input {
+            Input::Effect(conference, effect) => self.perform(conference, effect),
+            Input::Sip(input) => self.give(input),
+            Input::Resolved { query, host, addresses } => {
                 if let Some(first) = addresses.first()
                     && (self.found.len() < FOUND_MAX || self.found.contains_key(&host))
                 {
                     self.found.insert(host, first.ip());
                 }
-                self.give(Input::Resolved { query, addresses });
+                self.give(SipInput::Resolved { query, addresses });
             }
-        }
-    }
-
-    fn answer(&mut self, request: Request) {
-        match request {
-            Request::Statistics(reply) => self.ask_statistics(Some(reply)),
-            Request::TakenUp => self.taken_up(),
-            Request::Drain => self.drain(),
-            Request::ShutDown(done) => {
+            Input::Media(news) => self.hear(news),
+            Input::ThreadDied(thread) => {
+                self.threads.died(thread);
+                self.thread_died();
+            }
+            Input::AskStatistics => self.ask_statistics(true),
+            Input::TakenUp => self.taken_up(),
+            Input::Drain => self.drain(),
+            Input::ShutDown => {
                 self.drain();
                 self.hang_up_everything();
-                self.stop = Some(Stop { at_last: Instant::now() + SHUT_DOWN_WITHIN, done });
             }
+            Input::Watched(watched) => self.watched = watched,
+            Input::Time => {
+                self.give(SipInput::Time);
+                self.send_resumes(now.instant);
+                if now.instant >= self.housekeeping_at {
+                    self.housekeeping_at = now.instant + HOUSEKEEPING_EVERY;
+                    self.keep_house();
+                }
+            }
+        }
+        self.pump();
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// What the tick threads are to be told next, and which of them.
+    pub fn poll_order(&mut self) -> Option<(usize, MediaOrder)> {
+        self.threads.poll_order()
+    }
+
+    /// When [`Input::Time`] is due.
+    pub fn deadline(&self) -> Instant {
+        let deadlines = [self.agent.deadline(), self.resumes.deadline()];
+        deadlines.into_iter().flatten().fold(self.housekeeping_at, Instant::min)
+    }
+
+    /// Nothing is under way: no leg, no transaction.
+    pub fn is_settled(&self) -> bool {
+        self.legs.is_empty() && self.agent.is_settled()
+    }
+
+    /// Takes everything the agent has to say.
+    fn pump(&mut self) {
+        while let Some(output) = self.agent.poll_output() {
+            let output = match output {
+                SipOutput::Transmit { flow, destination, bytes } => Output::Transmit { flow, destination, bytes },
+                SipOutput::Connect { connect, transport, destination } => {
+                    Output::Connect { connect, transport, destination }
+                }
+                SipOutput::CloseFlow(flow) => Output::Close(flow),
+                SipOutput::Resolve { query, host, port, transport } => Output::Resolve { query, host, port, transport },
+                SipOutput::Report(report) => {
+                    self.agent_reports(report);
+                    continue;
+                }
+            };
+            self.outputs.push_back(output);
         }
     }
 
@@ -308,35 +331,14 @@ impl Operator {
         self.order(Order::Drain);
     }
 
-    fn deadline(&self) -> Instant {
-        let soon = self.threads.is_behind().then(|| Instant::now() + media::TICK);
-        let last = self.stop.as_ref().map(|stop| stop.at_last);
-        [self.agent.deadline(), soon, last, self.resumes.deadline()]
-            .into_iter()
-            .flatten()
-            .fold(self.housekeeping_at, Instant::min)
-    }
-
-    fn wake(&mut self) {
-        let now = Instant::now();
-        self.give(Input::Time);
-        self.send_resumes(now);
-        if self.threads.is_behind() {
-            self.look_after_threads();
-        }
-        if now >= self.housekeeping_at {
-            self.housekeeping_at = now + HOUSEKEEPING_EVERY;
-            self.keep_house(now);
-        }
-    }
-
-    fn keep_house(&mut self, now: Instant) {
-        self.look_after_threads();
+    fn keep_house(&mut self) {
+        let now = self.now.instant;
+        self.hang_up_lost();
         self.give_up_late_legs(now);
         self.look_after_trunks(now);
         self.forget_former_users();
-        if self.channels.happenings.receiver_count() > 0 && !self.by_port.is_empty() {
-            self.ask_statistics(None);
+        if self.watched && !self.by_port.is_empty() {
+            self.ask_statistics(false);
         }
         self.measure();
     }
@@ -345,11 +347,6 @@ impl Operator {
         metrics::gauge!("convoke_switch_legs").set(self.legs.len() as f64);
         metrics::gauge!("convoke_switch_media_legs").set(self.threads.leg_count() as f64);
         metrics::gauge!("convoke_switch_rooms").set(self.threads.room_count() as f64);
-        metrics::gauge!("convoke_switch_signals_waiting").set(self.signals.len() as f64);
-        let ticks = |counter: fn(&Counters) -> &AtomicU64| self.threads.counted(counter);
-        metrics::counter!("convoke_media_late_ticks_total").absolute(ticks(|counters| &counters.late_ticks));
-        metrics::counter!("convoke_media_skipped_ticks_total").absolute(ticks(|counters| &counters.skipped_ticks));
-        metrics::counter!("convoke_media_busy_microseconds_total").absolute(ticks(|counters| &counters.busy_us));
         let sip = self.agent.counters();
         metrics::counter!("convoke_sip_requests_received_total").absolute(sip.requests_received);
         metrics::counter!("convoke_sip_responses_received_total").absolute(sip.responses_received);
@@ -361,68 +358,39 @@ impl Operator {
         metrics::counter!("convoke_sip_authentication_failed_total").absolute(sip.authentication_failed);
     }
 
-    fn is_over(&self) -> bool {
-        let Some(stop) = &self.stop else { return false };
-        let quiet = self.legs.is_empty() && self.signals.is_empty() && self.agent.is_settled();
-        quiet || Instant::now() >= stop.at_last
-    }
-
-    fn give(&mut self, input: Input<'_>) {
-        self.agent.handle(Instant::now(), input);
+    fn give(&mut self, input: SipInput<'_>) {
+        self.agent.handle(self.now.instant, input);
     }
 
     fn order(&mut self, order: Order) {
-        self.give(Input::Order(order));
+        self.give(SipInput::Order(order));
     }
 
-    /// Tells a leg's conference. Never waits.
+    /// Tells a leg's conference.
     fn signal(&mut self, conference: ConferenceId, leg: LegId, news: LegNews) {
-        let signal = (conference, Signal::Leg(leg, news));
-        if !self.signals.is_empty() {
-            self.signals.push_back(signal);
-            return;
-        }
-        if let Err(mpsc::error::TrySendError::Full(signal)) = self.channels.signals.try_send(signal) {
-            self.signals.push_back(signal);
-        }
+        self.outputs.push_back(Output::Signal(conference, Signal::Leg(leg, news)));
     }
 
     fn report(&mut self, report: Report) {
-        if self.reports.len() >= REPORTS_MAX {
-            tracing::error!(?report, "a report is lost: nobody takes them");
-            return;
-        }
-        if !self.reports.is_empty() {
-            self.reports.push_back(report);
-            return;
-        }
-        if let Err(mpsc::error::TrySendError::Full(report)) = self.channels.reports.try_send(report) {
-            self.reports.push_back(report);
-        }
+        self.outputs.push_back(Output::Report(report));
     }
 
     /// Tells whoever watches. Costs next to nothing when nobody does.
-    fn happen(&self, leg: LegId, what: What) {
-        if self.channels.happenings.receiver_count() == 0 {
+    fn happen(&mut self, leg: LegId, what: What) {
+        if !self.watched {
             return;
         }
         if let Some(known) = self.legs.get(&leg) {
             let (conference, who) = (known.owner, known.who.clone());
-            let _ = self.channels.happenings.send(Happening { leg, conference, who, what });
+            self.outputs.push_back(Output::Happening(Happening { leg, conference, who, what }));
         }
     }
 
     /// The UDP socket's or TCP listener's flow of a transport, for contacts of an earlier process.
     fn flow_of(&self, transport: Transport) -> Flow {
-        let listening = self.transports.listening().iter().find(|listening| listening.transport == transport);
+        let listening = self.listening.iter().find(|listening| listening.transport == transport);
         listening.map_or(Flow(0), |listening| listening.flow)
     }
-}
-
-/// By the wall clock.
-fn wall_now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Unguessable numbers from the process's seed (SplitMix64 over a secret start: for SSRCs and session ids, not keys).
@@ -460,5 +428,11 @@ impl Users for DirectoryUsers {
             Found::Nobody => Lookup::Unknown,
             Found::Several => Lookup::Ambiguous,
         }
+    }
+}
+
+impl fmt::Debug for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operator").field("legs", &self.legs.len()).finish_non_exhaustive()
     }
 }

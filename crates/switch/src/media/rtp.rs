@@ -1,5 +1,6 @@
-//! One leg's RTP and RTCP sockets, and the one peer they listen to.
+//! One leg's way to the network, and the one peer it listens to.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
@@ -9,11 +10,34 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 /// A bound pair: RTP on an even port, RTCP on the next one (RFC 3550 §11).
 #[derive(Debug)]
-pub(crate) struct RtpSockets {
-    pub(crate) rtp: UdpSocket,
-    pub(crate) rtcp: UdpSocket,
-    pub(crate) port: u16,
-    pub(crate) is_ipv6: bool,
+pub struct RtpSockets {
+    pub wire: Box<dyn Wire>,
+    /// That of RTP.
+    pub port: u16,
+}
+
+/// The one of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    Rtp,
+    Rtcp,
+}
+
+/// What carries a leg's packets. Nothing here waits.
+pub trait Wire: Send + fmt::Debug {
+    /// The next datagram that has come, and its source; `None` when there is none. What does not fit is cut.
+    fn receive(&self, channel: Channel, buffer: &mut [u8]) -> Option<(usize, SocketAddr)>;
+
+    /// Sends a datagram. One that is not taken now is lost, as on any network.
+    fn send(&self, channel: Channel, packet: &[u8], to: SocketAddr);
+}
+
+/// Two UDP sockets.
+#[derive(Debug)]
+struct UdpPair {
+    rtp: UdpSocket,
+    rtcp: UdpSocket,
+    is_ipv6: bool,
 }
 
 /// Hands out pairs of ports, round and round, so that a port rests before it is used again.
@@ -59,7 +83,33 @@ impl PortRange {
     fn bind_at(&self, port: u16) -> io::Result<RtpSockets> {
         let rtp = bind(SocketAddr::new(self.bind, port))?;
         let rtcp = bind(SocketAddr::new(self.bind, port + 1))?;
-        Ok(RtpSockets { rtp, rtcp, port, is_ipv6: self.bind.is_ipv6() })
+        Ok(RtpSockets { wire: Box::new(UdpPair { rtp, rtcp, is_ipv6: self.bind.is_ipv6() }), port })
+    }
+}
+
+impl UdpPair {
+    fn socket(&self, channel: Channel) -> &UdpSocket {
+        match channel {
+            Channel::Rtp => &self.rtp,
+            Channel::Rtcp => &self.rtcp,
+        }
+    }
+}
+
+impl Wire for UdpPair {
+    fn receive(&self, channel: Channel, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        let (length, source) = self.socket(channel).recv_from(buffer).ok()?;
+        // An IPv4 peer of a dual-stack socket, by its IPv4 address.
+        Some((length, SocketAddr::new(source.ip().to_canonical(), source.port())))
+    }
+
+    fn send(&self, channel: Channel, packet: &[u8], to: SocketAddr) {
+        // An IPv6 socket reaches an IPv4 peer by its mapped address.
+        let to = match to {
+            SocketAddr::V4(v4) if self.is_ipv6 => SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port())),
+            SocketAddr::V4(_) | SocketAddr::V6(_) => to,
+        };
+        let _ = self.socket(channel).send_to(packet, to);
     }
 }
 

@@ -7,21 +7,21 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use media::{Codec, Encoders, Events, LegStats, Port, PortConfig, PortId, Received, Room, TICK};
 use tokio::sync::mpsc;
 
-use super::rtp::{Peer, RtpSockets};
+use super::rtp::{Channel, Peer, RtpSockets};
 
 /// Names a room. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RoomId(pub(crate) u64);
+pub struct RoomId(pub(crate) u64);
 
 /// One leg's media: everything that moves when the leg changes rooms.
 #[derive(Debug)]
-pub(crate) struct MediaLeg {
+pub struct MediaLeg {
     pub(crate) id: PortId,
     pub(crate) sockets: RtpSockets,
     pub(crate) rtp_peer: Peer,
@@ -35,7 +35,7 @@ pub(crate) struct MediaLeg {
 
 /// Where a leg sits in a mix.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seat {
+pub struct Seat {
     pub(crate) room: RoomId,
     pub(crate) speaks: bool,
     pub(crate) hears: bool,
@@ -43,7 +43,7 @@ pub(crate) struct Seat {
 
 /// A session as it was agreed again.
 #[derive(Debug)]
-pub(crate) struct Renegotiated {
+pub struct Renegotiated {
     pub(crate) config: PortConfig,
     pub(crate) rtp: Option<SocketAddr>,
     pub(crate) rtcp: Option<SocketAddr>,
@@ -52,7 +52,7 @@ pub(crate) struct Renegotiated {
 
 /// What a thread is told.
 #[derive(Debug)]
-pub(crate) enum Order {
+pub enum Order {
     OpenRoom(RoomId, Box<Room>),
     CloseRoom(RoomId),
     /// A new leg, outside of any room: it hears silence.
@@ -78,7 +78,7 @@ pub(crate) enum Order {
 
 /// What a thread tells.
 #[derive(Debug)]
-pub(crate) enum News {
+pub enum News {
     Heard(PortId, Events),
     Arrived(PortId),
     Closed(Box<MediaLeg>),
@@ -90,7 +90,7 @@ pub(crate) enum News {
 
 /// One leg at one moment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sample {
+pub struct Sample {
     pub(crate) leg: PortId,
     pub(crate) stats: LegStats,
     pub(crate) remote: Option<SocketAddr>,
@@ -364,6 +364,44 @@ impl Ticker {
     }
 }
 
+/// The work of one tick thread, without the thread: whoever holds it says when it ticks.
+#[derive(Debug)]
+pub struct Ticking {
+    ticker: Ticker,
+    orders: SyncSender<Order>,
+    news: mpsc::Receiver<News>,
+}
+
+/// Orders and news between two ticks of a [`Ticking`].
+const UNTHREADED_MAX: usize = 4_096;
+
+impl Default for Ticking {
+    fn default() -> Self {
+        let (orders, obeyed) = sync_channel(UNTHREADED_MAX);
+        let (told, news) = mpsc::channel(UNTHREADED_MAX);
+        let ticker = Ticker::new(obeyed, told, vec![orders.clone()], Arc::default());
+        Self { ticker, orders, news }
+    }
+}
+
+impl Ticking {
+    /// Obeyed at the next tick. Gives it back when too many wait for that.
+    pub fn order(&mut self, order: Order) -> Result<(), Order> {
+        self.orders.try_send(order).map_err(|error| match error {
+            TrySendError::Full(order) | TrySendError::Disconnected(order) => order,
+        })
+    }
+
+    /// One tick, of [`TICK`].
+    pub fn tick(&mut self, now: Instant) {
+        self.ticker.turn(now);
+    }
+
+    pub fn poll_news(&mut self) -> Option<News> {
+        self.news.try_recv().ok()
+    }
+}
+
 /// Puts a leg into a room of its thread, or changes its gates there.
 fn seat_in(rooms: &mut BTreeMap<RoomId, Box<Room>>, leg: &mut MediaLeg, seat: Seat) {
     if leg.room != Some(seat.room) {
@@ -391,8 +429,7 @@ fn take_out(rooms: &mut BTreeMap<RoomId, Box<Room>>, leg: &mut MediaLeg) {
 impl MediaLeg {
     fn receive(&mut self, now: Instant, rooms: &mut BTreeMap<RoomId, Box<Room>>, buffer: &mut [u8]) {
         for _ in 0..DATAGRAMS_PER_TICK_MAX {
-            let Ok((length, source)) = self.sockets.rtp.recv_from(buffer) else { break };
-            let source = canonical(source);
+            let Some((length, source)) = self.sockets.wire.receive(Channel::Rtp, buffer) else { break };
             if !self.rtp_peer.admits(now, source) {
                 continue;
             }
@@ -406,8 +443,7 @@ impl MediaLeg {
 
     fn receive_control(&mut self, now: Instant, rooms: &mut BTreeMap<RoomId, Box<Room>>, buffer: &mut [u8]) {
         for _ in 0..DATAGRAMS_PER_TICK_MAX {
-            let Ok((length, source)) = self.sockets.rtcp.recv_from(buffer) else { break };
-            let source = canonical(source);
+            let Some((length, source)) = self.sockets.wire.receive(Channel::Rtcp, buffer) else { break };
             if self.rtcp_peer.admits(now, source)
                 && let Some(port) = self.port_mut(rooms)
             {
@@ -417,26 +453,17 @@ impl MediaLeg {
         }
     }
 
-    /// A datagram that the kernel does not take now is lost, as on any network.
     fn send(&self, packet: &[u8]) {
         if let Some(destination) = self.rtp_peer.destination() {
-            let _ = self.sockets.rtp.send_to(packet, self.reachable(destination));
+            self.sockets.wire.send(Channel::Rtp, packet, destination);
         }
     }
 
     fn send_control(&self, packet: &[u8]) {
-        let (socket, peer) =
-            if self.muxed { (&self.sockets.rtp, &self.rtp_peer) } else { (&self.sockets.rtcp, &self.rtcp_peer) };
+        let (channel, peer) =
+            if self.muxed { (Channel::Rtp, &self.rtp_peer) } else { (Channel::Rtcp, &self.rtcp_peer) };
         if let Some(destination) = peer.destination().filter(|_| !packet.is_empty()) {
-            let _ = socket.send_to(packet, self.reachable(destination));
-        }
-    }
-
-    /// An IPv6 socket reaches an IPv4 peer by its mapped address.
-    fn reachable(&self, destination: SocketAddr) -> SocketAddr {
-        match destination {
-            SocketAddr::V4(v4) if self.sockets.is_ipv6 => SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port())),
-            SocketAddr::V4(_) | SocketAddr::V6(_) => destination,
+            self.sockets.wire.send(channel, packet, destination);
         }
     }
 
@@ -469,11 +496,6 @@ impl MediaLeg {
             None => self.port.as_deref_mut(),
         }
     }
-}
-
-/// An IPv4 peer of a dual-stack socket, by its IPv4 address.
-fn canonical(source: SocketAddr) -> SocketAddr {
-    SocketAddr::new(source.ip().to_canonical(), source.port())
 }
 
 #[cfg(test)]

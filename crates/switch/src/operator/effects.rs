@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use control::{Cause, ConferenceId, Destination, Effect, LegAction, LegId, LegNews, MixPlan, Snapshot, Target};
 use sip::agent::{CancelDerived, Dial, HangUpCause, Order, Transport};
@@ -11,10 +11,10 @@ use sip::sdp::{LocalMedia, Negotiation, Preference};
 use super::Operator;
 use super::leg::{Dialing, Leg, LegState};
 use crate::causes::Dialled;
-use crate::dialing::{self, Attempt, caller, host_of, key_of, peer_of, route_to, transport_of};
+use crate::dialing::{self, Attempt, caller, host_of, key_of, peer_of, transport_of};
 use crate::directory::aor;
 use crate::happening::What;
-use crate::media::threads::Seated;
+use crate::media::seats::Seated;
 use crate::session::{Stored, restore};
 
 /// Control owns the deadline and withdraws the call; this one is for a control that has forgotten.
@@ -73,7 +73,7 @@ impl Operator {
             });
         };
         let address = self.address_towards(first, 0);
-        let sockets = self.ports.bind().map_err(|error| {
+        let sockets = self.machine.bind().map_err(|error| {
             tracing::error!(%error, "no RTP port for a leg");
             Cause::Internal
         })?;
@@ -130,7 +130,8 @@ impl Operator {
         // The public address may be that of a router, which a peer on this machine cannot reach us by.
         let is_local = peer.is_some_and(|peer| peer.is_loopback()) && bound.is_none_or(|bound| bound.is_loopback());
         let said = self.config.sip.public_address.filter(|_| !is_local).or(bound);
-        said.or_else(|| peer.and_then(route_to)).unwrap_or_else(dialing::default_route)
+        said.or_else(|| peer.and_then(|peer| self.machine.route_to(peer)))
+            .unwrap_or_else(|| self.machine.default_route())
     }
 
     /// Begins the next attempt of a leg that is being dialled. False: none is left.
@@ -174,7 +175,7 @@ impl Operator {
 
     /// What to say in Via and Contact where our socket listens on every address.
     fn advertised(&self, transport: Transport, address: IpAddr) -> Option<SocketAddr> {
-        let listening = self.transports.listening().iter().find(|listening| listening.transport == transport)?;
+        let listening = self.listening.iter().find(|listening| listening.transport == transport)?;
         let everywhere = listening.local.ip().is_unspecified();
         let differs = self.config.sip.public_address.is_none_or(|public| public != address);
         (everywhere && differs).then(|| SocketAddr::new(address, listening.local.port()))
@@ -224,7 +225,7 @@ impl Operator {
         let said = reason_of(&cause);
         self.not_resumed(id, resuming.as_ref(), &cause);
         if let Some(leg) = self.legs.get_mut(&id) {
-            leg.state = LegState::Ending { cause, give_up_at: Instant::now() + END_WITHIN };
+            leg.state = LegState::Ending { cause, give_up_at: self.now.instant + END_WITHIN };
         }
         if let Some(port) = port {
             self.threads.close(port);
@@ -253,7 +254,7 @@ impl Operator {
                 epoch: 0,
                 dialled: Dialled::Line,
                 key,
-                state: LegState::Ending { cause, give_up_at: Instant::now() + END_WITHIN },
+                state: LegState::Ending { cause, give_up_at: self.now.instant + END_WITHIN },
             };
             self.legs.insert(id, leg);
             self.by_key.insert(key, id);

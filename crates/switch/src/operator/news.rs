@@ -5,10 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use control::{Cause, LegId, LegNews};
 use media::LegStats;
 use sip::agent::{HangUpCause, Order};
-use tokio::sync::oneshot;
 
-use super::Operator;
 use super::leg::{Leg, LegState};
+use super::{Operator, Output};
 use crate::Report;
 use crate::happening::What;
 use crate::media::tick::{News, Sample};
@@ -19,11 +18,9 @@ use crate::statistics::LegStatistics;
 pub(super) struct StatisticsRound {
     waiting: usize,
     samples: Vec<Sample>,
-    replies: Vec<oneshot::Sender<Vec<LegStatistics>>>,
+    /// Somebody asked; else the figures become [`What::Levels`].
+    asked: bool,
 }
-
-/// Those who wait for one round of figures; more get nothing.
-const REPLIES_MAX: usize = 64;
 
 /// A leg's last figures, for whoever reads logs and graphs.
 fn conclude_leg(leg: LegId, stats: LegStats) {
@@ -78,15 +75,14 @@ impl Operator {
         }
     }
 
-    /// Asks the threads for figures; with nobody to reply to, they become [`What::Levels`].
-    pub(super) fn ask_statistics(&mut self, reply: Option<oneshot::Sender<Vec<LegStatistics>>>) {
+    /// Asks the threads for figures, unless they are asked already.
+    pub(super) fn ask_statistics(&mut self, asked: bool) {
         if let Some(round) = &mut self.statistics {
-            round.replies.extend(reply.filter(|_| round.replies.len() < REPLIES_MAX));
+            round.asked |= asked;
             return;
         }
         let waiting = self.threads.ask_statistics();
-        let round = StatisticsRound { waiting, samples: Vec::new(), replies: reply.into_iter().collect() };
-        self.statistics = Some(round);
+        self.statistics = Some(StatisticsRound { waiting, samples: Vec::new(), asked });
         if waiting == 0 {
             self.conclude();
         }
@@ -104,15 +100,12 @@ impl Operator {
     fn conclude(&mut self) {
         let Some(round) = self.statistics.take() else { return };
         let figures: Vec<LegStatistics> = round.samples.iter().filter_map(|sample| self.figures(sample)).collect();
-        if round.replies.is_empty() {
-            for leg in figures {
-                let what = What::Levels { speaks_dbov: leg.speaks_dbov, hears_dbov: leg.hears_dbov };
-                self.happen(leg.leg, what);
-            }
+        if round.asked {
+            self.outputs.push_back(Output::Statistics(figures));
             return;
         }
-        for reply in round.replies {
-            let _ = reply.send(figures.clone());
+        for leg in figures {
+            self.happen(leg.leg, What::Levels { speaks_dbov: leg.speaks_dbov, hears_dbov: leg.hears_dbov });
         }
     }
 
@@ -140,16 +133,18 @@ impl Operator {
         })
     }
 
-    /// Offers waiting orders again. A thread that has died takes its legs with it; their conferences are told.
-    pub(super) fn look_after_threads(&mut self) {
-        let lost = self.threads.look_after();
-        if lost.threads > 0 {
-            tracing::error!(legs = lost.legs.len(), "a media thread has died");
-            self.report(Report::Died { part: "media thread" });
-            // Figures that it owed will never come.
-            self.conclude();
-        }
-        for port in lost.legs {
+    /// A thread that has died takes its legs with it; their conferences are told.
+    pub(super) fn thread_died(&mut self) {
+        tracing::error!("a media thread has died");
+        self.report(Report::Died { part: "media thread" });
+        // Figures that it owed will never come.
+        self.conclude();
+        self.hang_up_lost();
+    }
+
+    /// Legs whose media is on a thread that has died.
+    pub(super) fn hang_up_lost(&mut self) {
+        for port in self.threads.take_lost() {
             let Some(id) = self.by_port.remove(&port) else { continue };
             if let Some(leg) = self.legs.get(&id)
                 && matches!(leg.state, LegState::Talking(_))

@@ -10,8 +10,8 @@ use sip::agent::{
 };
 use sip::sdp::{Agreed, Negotiation, NegotiationError};
 
+use super::Operator;
 use super::leg::{Dialing, Leg, LegState, Talking};
-use super::{Operator, wall_now};
 use crate::causes::{Dialled, cause_of, is_worth_another_trunk};
 use crate::happening::What;
 use crate::media::rtp::Peer;
@@ -74,14 +74,14 @@ impl Operator {
 
     fn answered(&mut self, key: LegKey, branch: usize, sdp: &[u8], snapshot: Snapshot, signalling: std::net::IpAddr) {
         let Some(id) = self.by_key.get(&key).copied() else { return };
+        let now = self.now.instant;
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let owner = leg.owner;
         // What is not being dialled is being hung up, and the agent ends what answers nevertheless.
         if !matches!(leg.state, LegState::Dialing(_)) {
             return;
         }
-        let ending =
-            LegState::Ending { cause: Cause::MediaFailed, give_up_at: Instant::now() + super::effects::END_WITHIN };
+        let ending = LegState::Ending { cause: Cause::MediaFailed, give_up_at: now + super::effects::END_WITHIN };
         let LegState::Dialing(dialing) = std::mem::replace(&mut leg.state, ending) else { return };
         let seed = self.seeds.next();
         let again = dialing.again;
@@ -134,8 +134,9 @@ impl Operator {
         let cause = match &leg.state {
             LegState::Ending { cause, .. } => cause.clone(),
             LegState::Dialing(_) | LegState::Talking(_) => {
+                let dialled = leg.dialled;
                 self.happen(id, What::Refused { status });
-                if leg.dialled == Dialled::Number && is_worth_another_trunk(status, because) && self.try_next(id) {
+                if dialled == Dialled::Number && is_worth_another_trunk(status, because) && self.try_next(id) {
                     return;
                 }
                 let dialled = self.legs.get(&id).map_or(Dialled::Line, |leg| leg.dialled);
@@ -260,7 +261,7 @@ impl Operator {
     }
 
     fn bound(&mut self, binding: &SipBinding) {
-        let left = binding.expires_at.saturating_duration_since(Instant::now());
+        let left = binding.expires_at.saturating_duration_since(self.now.instant);
         self.bound.insert(binding.aor.clone());
         self.report(Report::Bound(Box::new(Binding {
             aor: binding.aor.clone(),
@@ -274,13 +275,13 @@ impl Operator {
             q_thousandths: binding.q_thousandths,
             user_agent: binding.user_agent.clone(),
             instance: binding.instance.clone(),
-            expires_at: wall_now() + left,
+            expires_at: self.now.wall + left,
         })));
     }
 
     /// Takes a contact of an earlier process back. One that we cannot read or that is over is left out.
     pub(super) fn restore(&mut self, stored: &Binding) {
-        let left = stored.expires_at.since(wall_now());
+        let left = stored.expires_at.since(self.now.wall);
         let transport = Transport::from_name(&stored.transport);
         let uris = (stored.aor_uri.parse(), stored.contact.parse());
         let (Some(transport), (Ok(aor_uri), Ok(contact))) = (transport, uris) else {
@@ -303,7 +304,7 @@ impl Operator {
             q_thousandths: stored.q_thousandths,
             user_agent: stored.user_agent.clone(),
             instance: stored.instance.clone(),
-            expires_at: Instant::now() + left,
+            expires_at: self.now.instant + left,
         };
         self.bound.insert(stored.aor.clone());
         self.order(Order::RestoreBinding(Box::new(binding)));

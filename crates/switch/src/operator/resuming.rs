@@ -4,7 +4,7 @@
 //! flows before anybody has said a word. The re-INVITEs leave in small lots: a server that comes back must not flood.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use control::{Cause, ConferenceId, LegId, LegNews, MixPlan, Snapshot, Target};
@@ -123,7 +123,7 @@ impl Operator {
             return Err(NotResumed::Full);
         }
         let here = if self.is_ours(address) { address } else { self.address_for(Some(signalling)) };
-        let sockets = self.ports.bind_again(port)?;
+        let sockets = self.machine.bind_again(port)?;
         let moved = (here, sockets.port) != (address, port);
         let mut local = LocalMedia::new(here, sockets.port, 0);
         local.codecs.clone_from(&self.codecs);
@@ -176,7 +176,7 @@ impl Operator {
 
     /// Whether our audio may still be said to be there.
     fn is_ours(&self, address: IpAddr) -> bool {
-        self.config.sip.public_address == Some(address) || UdpSocket::bind((address, 0)).is_ok()
+        self.config.sip.public_address == Some(address) || self.machine.has(address)
     }
 
     /// Sends the next lot of re-INVITEs.
@@ -232,12 +232,8 @@ impl Operator {
         }
     }
 
-    /// All effects of the restart are given; those that wait in the channel are performed first.
+    /// All effects of the restart are performed.
     pub(super) fn taken_up(&mut self) {
-        for _ in 0..self.channels.effects.len() {
-            let Ok((conference, effect)) = self.channels.effects.try_recv() else { break };
-            self.perform(conference, effect);
-        }
         for (conference, plan) in self.resumes.early_plans.take().unwrap_or_default() {
             self.mix(conference, &plan);
         }

@@ -20,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::resolve::Resolver;
 use super::streams::{Reader, Stream};
+use crate::operator::Listening;
 use crate::{SipConfig, StartError};
 
 /// What came in. A datagram's bytes are in the transports' buffer until the next call.
@@ -32,14 +33,6 @@ pub(crate) enum Happened {
     Connected { connect: ConnectId, flow: Flow, stream: Stream, local: SocketAddr },
     ConnectFailed { connect: ConnectId },
     Resolved { query: QueryId, host: String, addresses: Vec<SocketAddr> },
-}
-
-/// A socket that listens.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Listening {
-    pub(crate) flow: Flow,
-    pub(crate) transport: Transport,
-    pub(crate) local: SocketAddr,
 }
 
 /// All of them.
