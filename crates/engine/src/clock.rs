@@ -26,6 +26,11 @@ impl Clock {
         Self(Source::Running { wall, since: Instant::now() })
     }
 
+    /// Runs from `start` on, by tokio's clock: also by one that is paused.
+    pub fn running_from(start: Timestamp) -> Self {
+        Self(Source::Running { wall: start, since: Instant::now() })
+    }
+
     /// Stands at `start` until its hand is turned.
     pub fn turned(start: Timestamp) -> (Self, Hand) {
         let (hand, face) = watch::channel(start);

@@ -169,7 +169,10 @@ impl Registry {
     }
 
     pub(crate) fn all(&self) -> Vec<ConferenceId> {
-        self.lock().queues.keys().copied().collect()
+        let mut all: Vec<_> = self.lock().queues.keys().copied().collect();
+        // In an order that does not depend on the hash.
+        all.sort_unstable();
+        all
     }
 
     pub(crate) fn conference_of(&self, call: CallId) -> Option<ConferenceId> {
@@ -208,6 +211,7 @@ impl Registry {
 pub(crate) async fn route(shared: Arc<Shared>, mut signals: mpsc::Receiver<(ConferenceId, Signal)>) {
     loop {
         let signal = tokio::select! {
+            biased;
             () = shared.stopping.cancelled() => return,
             signal = signals.recv() => signal,
         };
