@@ -3,6 +3,8 @@
 mod bench;
 mod coverage;
 mod fuzz;
+mod mutants;
+mod sim;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -38,6 +40,10 @@ enum Task {
     Soak(bench::soak::Options),
     /// Looks for bytes that do harm to what reads them, with each fuzz target in turn; needs cargo-fuzz.
     Fuzz(fuzz::Options),
+    /// Plays the world in one thread from many seeds, or from one with everything that happens in it.
+    Sim(sim::Options),
+    /// Breaks the code on purpose and expects the seeds to notice: docs/mutations.md.
+    Mutants(mutants::Options),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +65,8 @@ fn perform(task: &Task) -> Result<()> {
         Task::Bench(options) => bench::bench(&root, options),
         Task::Soak(options) => bench::soak(&root, options),
         Task::Fuzz(options) => fuzz::fuzz(&root, options),
+        Task::Sim(options) => sim::sim(&root, options),
+        Task::Mutants(options) => mutants::mutants(&root, options),
     }
 }
 

@@ -70,7 +70,7 @@ fn walls(root: &Path) -> Result<Vec<String>> {
 }
 
 fn sources(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut folders = ["crates", "fuzz", "xtask"].map(|folder| root.join(folder)).to_vec();
+    let mut folders = ["crates", "fuzz", "sim", "xtask"].map(|folder| root.join(folder)).to_vec();
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder)? {
