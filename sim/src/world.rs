@@ -415,7 +415,7 @@ impl World {
                 }
                 Output::Statistics(figures) => self.statistics = Some(figures),
                 Output::Report(_) | Output::Happening(_) | Output::Close(_) => {}
-                Output::Connect { .. } | Output::Resolve { .. } => {
+                Output::Connect { .. } | Output::LookUp { .. } => {
                     self.oracle
                         .broken(self.now, "a connection or a look-up, where all is UDP and addresses".to_owned());
                 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -88,18 +89,18 @@ impl Challenge {
     }
 
     /// Looks at what arrived. Only an INVITE that begins a call needs proof; what belongs to a call has had it.
-    pub(crate) fn check(&mut self, now: Instant, datagram: &[u8]) -> Verdict {
+    pub(crate) fn check(&mut self, now: Instant, peer: IpAddr, datagram: &[u8]) -> Verdict {
         // What cannot be read is the agent's to answer.
         let Ok(Message::Request(request)) = parse_datagram(datagram) else { return Verdict::Pass };
         let to_tag = request.headers.to().ok().and_then(|to| to.tag().map(str::to_owned));
         match (&request.method, to_tag.as_deref()) {
             (Method::Ack, Some(TAG)) => Verdict::Drop,
-            (Method::Invite, None) => self.check_invite(now, &request),
+            (Method::Invite, None) => self.check_invite(now, peer, &request),
             _ => Verdict::Pass,
         }
     }
 
-    fn check_invite(&mut self, now: Instant, request: &Request) -> Verdict {
+    fn check_invite(&mut self, now: Instant, peer: IpAddr, request: &Request) -> Verdict {
         let Some(transaction) = request.headers.get(HeaderName::Via).map(<[u8]>::to_vec) else { return Verdict::Pass };
         if self.admitted.contains(&transaction) {
             return Verdict::Pass;
@@ -107,22 +108,24 @@ impl Challenge {
         let credentials = Credentials::find(&request.headers, &HeaderName::ProxyAuthorization, REALM);
         let checked = credentials.map(|credentials| {
             let secrets = (credentials.username() == self.username).then_some(&self.secrets);
-            self.digest.check(now, &credentials, &request.method, secrets)
+            self.digest.check(now, peer, &credentials, &request.method, secrets)
         });
         match checked {
             Some(Checked::Accepted) => {
                 self.admit(transaction);
                 Verdict::Pass
             }
-            Some(Checked::Wrong) => Verdict::Reply(Response::to_request(request, 403, "").with_to_tag(TAG).to_bytes()),
-            Some(Checked::Stale) => self.ask(now, request, true),
-            None => self.ask(now, request, false),
+            Some(Checked::Wrong | Checked::Unusable) => {
+                Verdict::Reply(Response::to_request(request, 403, "").with_to_tag(TAG).to_bytes())
+            }
+            Some(Checked::Stale) => self.ask(now, peer, request, true),
+            None => self.ask(now, peer, request, false),
         }
     }
 
-    fn ask(&mut self, now: Instant, request: &Request, is_stale: bool) -> Verdict {
+    fn ask(&mut self, now: Instant, peer: IpAddr, request: &Request, is_stale: bool) -> Verdict {
         let response = Response::to_request(request, 407, "").with_to_tag(TAG);
-        let challenges = self.digest.challenges(now, is_stale).into_iter();
+        let challenges = self.digest.challenges(now, peer, is_stale).into_iter();
         let response = challenges.fold(response, |response, line| response.with(HeaderName::ProxyAuthenticate, line));
         Verdict::Reply(response.to_bytes())
     }

@@ -193,7 +193,7 @@ impl Shift {
         }
         let now = Instant::now();
         if let Some(challenge) = &mut self.challenge {
-            match challenge.check(now, bytes) {
+            match challenge.check(now, source.ip(), bytes) {
                 Verdict::Pass => {}
                 Verdict::Drop => return,
                 Verdict::Reply(reply) => {
@@ -256,7 +256,7 @@ impl Shift {
                 self.wire.close(flow);
                 self.desk.turn(now, Input::StreamClosed { flow });
             }
-            Arrival::Resolved { query, addresses } => self.desk.turn(now, Input::Resolved { query, addresses }),
+            Arrival::LookedUp { query, answer } => self.desk.turn(now, Input::LookedUp { query, answer }),
         }
     }
 
@@ -267,7 +267,7 @@ impl Shift {
                 Output::Transmit { flow, destination, bytes } => self.wire.transmit(flow, destination, bytes).await,
                 Output::Connect { connect, transport: _, destination } => self.wire.connect(connect, destination),
                 Output::CloseFlow(flow) => self.wire.close(flow),
-                Output::Resolve { query, host, port, transport: _ } => self.wire.resolve(query, host, port),
+                Output::LookUp { query, question } => self.wire.look_up(query, question),
                 Output::Report(_) => {}
             }
         }

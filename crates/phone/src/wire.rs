@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdUdpSocket};
+use std::time::Duration;
 
 use sip::agent::{ConnectId, Flow, QueryId};
+use sip::locate::{Answer, Question, RecordKind};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -24,7 +26,7 @@ pub(crate) enum Arrival {
     ConnectFailed { connect: ConnectId },
     Bytes { flow: Flow, source: SocketAddr, local: SocketAddr, bytes: Vec<u8> },
     Closed { flow: Flow },
-    Resolved { query: QueryId, addresses: Vec<SocketAddr> },
+    LookedUp { query: QueryId, answer: Answer },
 }
 
 /// The sockets.
@@ -48,7 +50,7 @@ const STREAMS_MAX: usize = 1024;
 /// Several hundred calls may be placed to a load bank within one turn of its station.
 const UDP_BUFFER_BYTES: usize = 4 << 20;
 /// Datagrams that arrive while a host name is looked up, or a connection made, must not wait for it.
-const ERRANDS_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+const ERRANDS_WITHIN: Duration = Duration::from_secs(10);
 
 impl Wire {
     pub(crate) fn open(bind: SocketAddr) -> io::Result<(Self, mpsc::Receiver<Arrival>)> {
@@ -122,16 +124,24 @@ impl Wire {
         self.streams.remove(&flow);
     }
 
-    pub(crate) fn resolve(&self, query: QueryId, host: String, port: Option<u16>) {
+    /// A softphone knows the system's addresses, and no services.
+    pub(crate) fn look_up(&self, query: QueryId, question: Question) {
         let arrivals = self.arrivals.clone();
         let wants_ipv4 = self.local.is_ipv4();
         tokio::spawn(async move {
-            let addresses = addresses_of(&host, port.unwrap_or(SIP_PORT)).await;
-            let addresses = addresses.into_iter().filter(|address| address.is_ipv4() == wants_ipv4).collect();
-            let _ = arrivals.send(Arrival::Resolved { query, addresses }).await;
+            let found = match question.kind {
+                RecordKind::Address => addresses_of(&question.name, SIP_PORT).await,
+                RecordKind::Naptr | RecordKind::Srv => Vec::new(),
+            };
+            let fitting = found.into_iter().map(|address| address.ip()).filter(|ip| ip.is_ipv4() == wants_ipv4);
+            let answer = Answer::addresses(fitting, ANSWERS_FOR);
+            let _ = arrivals.send(Arrival::LookedUp { query, answer }).await;
         });
     }
 }
+
+/// How long the system's answers are believed: it does not say.
+const ANSWERS_FOR: Duration = Duration::from_secs(10);
 
 /// RFC 3261 §19.1.2.
 pub(crate) const SIP_PORT: u16 = 5060;
@@ -168,7 +178,7 @@ async fn accept(listener: TcpListener, arrivals: mpsc::Sender<Arrival>) {
                     }
                 }
                 // Out of descriptors: connections that end make room.
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             },
         }
     }

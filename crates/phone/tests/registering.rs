@@ -66,7 +66,7 @@ impl Registrar {
                             return found;
                         }
                     }
-                    Output::Connect { .. } | Output::CloseFlow(_) | Output::Resolve { .. } => {}
+                    Output::Connect { .. } | Output::CloseFlow(_) | Output::LookUp { .. } => {}
                 }
             }
             let due = self.agent.deadline().map_or(end, |due| end.min(due.into()));

@@ -85,6 +85,13 @@ pub struct Sip {
     /// give up at a challenge they do not know, even if they know the next one; where all of yours know SHA-256, name it
     /// first.
     pub digests: Vec<String>,
+    /// The DNS server that is asked for the services and addresses of trunks. Default: the system's.
+    pub resolver: Option<SocketAddr>,
+    /// How many wrong passwords of one user one address may send before it has to wait, twice as long each time. 0: it never
+    /// has to. Raise it where many people share an address and change their passwords at once.
+    pub wrong_passwords: u32,
+    /// The longest that an address has to wait after wrong passwords.
+    pub wrong_password_wait: Span,
     /// Prints every SIP message to the log, credentials masked.
     pub trace: bool,
 }
@@ -147,6 +154,11 @@ pub struct Meetings {
 pub struct Limits {
     /// HTTP connections at once; further ones wait to be accepted.
     pub http_connections: u32,
+    /// SIP connections over TCP at once. A further one takes the place of the one that has done nothing for longest; those
+    /// that a call or a registration uses stay.
+    pub sip_connections: u32,
+    /// SIP connections over TCP at once from one address. Raise it where more phones than this are behind one router.
+    pub sip_connections_per_address: u32,
     /// Connections to phones and trunks at once; further invitations fail. Each takes two ports of `rtp.ports`.
     pub legs: u32,
     /// How long a stopping server waits for calls to end and notifications to be delivered.
@@ -252,6 +264,9 @@ impl Default for Sip {
             tcp_listen: everywhere(5060),
             public_address: None,
             digests: vec!["MD5".to_owned()],
+            resolver: None,
+            wrong_passwords: 5,
+            wrong_password_wait: Span(Duration::from_mins(5)),
             trace: false,
         }
     }
@@ -294,7 +309,13 @@ impl Default for Meetings {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { http_connections: 4096, legs: 4000, drain: Span(Duration::from_secs(10)) }
+        Self {
+            http_connections: 4096,
+            sip_connections: 10_000,
+            sip_connections_per_address: 1_000,
+            legs: 4000,
+            drain: Span(Duration::from_secs(10)),
+        }
     }
 }
 

@@ -17,12 +17,16 @@ mod authenticating;
 mod called;
 mod calling;
 mod clients;
+mod guarding;
+pub mod limits;
 mod naming;
 mod network;
+mod peers;
 mod registering;
 mod registrar;
 mod resuming;
 mod servers;
+mod streams;
 mod talking;
 mod vocabulary;
 
@@ -33,19 +37,21 @@ use std::time::Instant;
 use alarms::Alarms;
 use clients::{ClientKey, ClientTransaction};
 use naming::Naming;
-use network::{Network, Way};
+use network::{Network, Opened, Way};
 use registering::Registration;
 use servers::{Origin, ServerKey, ServerName, ServerTransaction, Source};
 use talking::Session;
 
 use crate::dialog::DialogId;
-use crate::message::{Malformed, Message, Method, StreamItem, is_keep_alive, mask_credentials, parse_datagram};
+use crate::locate::{Answer, Answers, Question};
+use crate::message::{Malformed, Message, Method, is_keep_alive, mask_credentials, parse_datagram};
 use crate::transaction::Timing;
 
 pub use vocabulary::{
     AgentConfig, Algorithm, Binding, Branch, Caller, CancelDerived, ConnectId, Counters, Credentials, Dial, Direction,
-    EndReason, FailedBecause, Flow, HangUpCause, Hint, Incoming, IncomingPolicy, Input, LegKey, Lookup, Nobody, Order,
-    Output, QueryId, Register, RegistrarConfig, Report, Snapshot, TakeUp, Tone, Transport, UnboundBecause, Users,
+    EndReason, FailedBecause, Flow, GuessLimits, HangUpCause, Hint, Incoming, IncomingPolicy, Input, LegKey, Lookup,
+    Nobody, Order, Output, QueryId, Register, RegistrarConfig, Report, Snapshot, TakeUp, Tone, Transport,
+    UnboundBecause, Users,
 };
 
 /// Most branches of one leg that ring at once.
@@ -63,13 +69,16 @@ pub struct Agent {
     outputs: VecDeque<Output>,
     counters: Counters,
     is_draining: bool,
+    is_overloaded: bool,
 
     clients: BTreeMap<ClientKey, ClientTransaction>,
     client_index: BTreeMap<(String, Method), ClientKey>,
     last_client: ClientKey,
     /// Requests whose next address is to be tried before this input is done with.
     unsent: VecDeque<ClientKey>,
-    waiting_queries: BTreeMap<QueryId, ClientKey>,
+    /// What was asked of DNS, and the requests that wait for it.
+    waiting_queries: BTreeMap<QueryId, (Question, Vec<ClientKey>)>,
+    answers: Answers,
     waiting_connects: BTreeMap<ConnectId, Vec<ClientKey>>,
 
     servers: BTreeMap<ServerKey, ServerTransaction>,
@@ -79,6 +88,8 @@ pub struct Agent {
 
     legs: BTreeMap<LegKey, Leg>,
     dialogs: BTreeMap<DialogId, LegKey>,
+    /// Late answers to calls of an earlier process that are being ended.
+    strays: BTreeMap<DialogId, Instant>,
     registrations: BTreeMap<u64, Registration>,
     registrar: registrar::Locations,
     withheld: resuming::Withheld,
@@ -123,11 +134,13 @@ impl Agent {
             outputs: VecDeque::new(),
             counters: Counters::default(),
             is_draining: false,
+            is_overloaded: false,
             clients: BTreeMap::new(),
             client_index: BTreeMap::new(),
             last_client: 0,
             unsent: VecDeque::new(),
             waiting_queries: BTreeMap::new(),
+            answers: Answers::default(),
             waiting_connects: BTreeMap::new(),
             servers: BTreeMap::new(),
             server_index: BTreeMap::new(),
@@ -135,6 +148,7 @@ impl Agent {
             last_server: 0,
             legs: BTreeMap::new(),
             dialogs: BTreeMap::new(),
+            strays: BTreeMap::new(),
             registrations: BTreeMap::new(),
             withheld,
         }
@@ -150,14 +164,17 @@ impl Agent {
             }
             Input::Datagram { flow, source, bytes } => self.receive_datagram(flow, source, bytes),
             Input::Stream { flow, source, local, bytes } => self.receive_stream(flow, source, local, bytes),
+            Input::Accepted { flow, source, local } => {
+                self.stream_is_known(flow, source, local);
+            }
             Input::StreamClosed { flow } => self.stream_closed(flow),
             Input::Connected { connect, flow, local, remote } => {
-                self.network.hear(self.now, flow, (local, remote), usize::MAX);
+                self.network.add(self.now, flow, (local, remote), Opened::ByUs);
                 self.watch_stream(flow);
                 self.connect_ended(connect, Some(flow));
             }
             Input::ConnectFailed { connect } => self.connect_ended(connect, None),
-            Input::Resolved { query, addresses } => self.resolved(query, &addresses),
+            Input::LookedUp { query, answer } => self.looked_up(query, answer),
             Input::Order(order) => self.obey(order),
             Input::Time => {}
         }
@@ -232,6 +249,7 @@ impl Agent {
             Order::RestoreBinding(binding) => self.restore_binding(*binding),
             Order::RemoveBindings { aor } => self.remove_bindings(&aor),
             Order::Drain => self.is_draining = true,
+            Order::Overloaded(is_overloaded) => self.is_overloaded = is_overloaded,
         }
     }
 
@@ -247,7 +265,7 @@ impl Agent {
                     Some(Leg::Talking(_)) => self.talking_time(leg),
                     None => {}
                 },
-                Due::Query(query) => self.resolved(query, &[]),
+                Due::Query(query) => self.looked_up(query, Answer::failed()),
                 Due::Connect(connect) => self.connect_ended(connect, None),
                 Due::Registration(key) => self.registration_time(key),
                 Due::Stream(flow) => self.stream_time(flow),
@@ -303,46 +321,11 @@ impl Agent {
         }
     }
 
-    fn receive_stream(&mut self, flow: Flow, remote: SocketAddr, local: SocketAddr, bytes: &[u8]) {
-        if !self.network.hear(self.now, flow, (local, remote), self.config.streams_max) {
-            self.counters.shed += 1;
-            self.outputs.push_back(Output::CloseFlow(flow));
-            return;
-        }
-        self.watch_stream(flow);
-        if let Some(stream) = self.network.streams.get_mut(&flow) {
-            stream.parser.push(bytes);
-        }
-        while let Some(item) = self.network.streams.get_mut(&flow).and_then(|stream| stream.parser.take()) {
-            let Some(source) = self.source(flow, remote) else { return };
-            match item {
-                StreamItem::Message(message) => {
-                    if self.config.trace {
-                        self.trace(Direction::Received, source.transport, remote, &message.to_bytes());
-                    }
-                    self.receive_message(message, source);
-                }
-                StreamItem::Malformed(malformed) => self.receive_malformed(&malformed, source),
-                // RFC 5626 §4.4.1.
-                StreamItem::Ping => {
-                    self.outputs.push_back(Output::Transmit { flow, destination: remote, bytes: b"\r\n".to_vec() });
-                }
-                StreamItem::Pong => {}
-                StreamItem::Lost(malformed) => {
-                    self.receive_malformed(&malformed, source);
-                    self.outputs.push_back(Output::CloseFlow(flow));
-                    self.stream_closed(flow);
-                    return;
-                }
-            }
-        }
-    }
-
     fn receive_message(&mut self, message: Message, source: Source) {
         let Some(message) = self.withhold(message, source) else { return };
         match message {
             Message::Request(request) => self.receive_request(request, source),
-            Message::Response(response) => self.receive_response(&response, source.address, source.flow),
+            Message::Response(response) => self.receive_response(&response, source),
         }
     }
 
@@ -366,35 +349,5 @@ impl Agent {
         let transport = self.network.transport(flow)?;
         let advertised = self.network.advertised(flow)?;
         Some(Source { flow, transport, address, advertised })
-    }
-
-    fn watch_stream(&mut self, flow: Flow) {
-        let heard_at = self.network.streams.get(&flow).map(|stream| stream.heard_at);
-        self.alarms.set(Due::Stream(flow), heard_at.map(|at| at + self.config.stream_idle));
-    }
-
-    /// A connection nobody uses is closed; one that a dialog or a registration may use stays.
-    fn stream_time(&mut self, flow: Flow) {
-        let is_used = self.registrar.uses(self.now, flow)
-            || self.legs.values().any(|leg| match leg {
-                Leg::Calling(_) => true,
-                Leg::Called(called) => called.dialog.uses(flow),
-                Leg::Talking(session) => session.dialog.uses(flow),
-            });
-        if is_used {
-            self.alarms.set(Due::Stream(flow), Some(self.now + self.config.stream_idle));
-        } else {
-            self.outputs.push_back(Output::CloseFlow(flow));
-            self.stream_closed(flow);
-        }
-    }
-
-    fn stream_closed(&mut self, flow: Flow) {
-        self.alarms.set(Due::Stream(flow), None);
-        if self.network.close(flow).is_some() {
-            self.client_flow_closed(flow);
-            self.registration_flow_closed(flow);
-            self.registrar_flow_closed(flow);
-        }
     }
 }

@@ -122,6 +122,11 @@ impl Registrar {
         self.bindings.get(aor).into_iter().flatten().map(|binding| binding.store(now, aor)).collect()
     }
 
+    /// Whether a contact is reached by this connection.
+    pub fn carries(&self, flow: u64) -> bool {
+        self.flows.range((flow, 0)..=(flow, u64::MAX)).next().is_some()
+    }
+
     /// When [`Registrar::expire`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         self.expiries.keys().next().map(|(at, _)| *at)

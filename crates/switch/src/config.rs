@@ -25,6 +25,8 @@ pub struct SipConfig {
     pub tcp: Vec<SocketAddr>,
     /// Written into Via, Contact and SDP; by default the local address of the route to the peer.
     pub public_address: Option<IpAddr>,
+    /// The DNS server that is asked for trunks; the system's if none is named.
+    pub resolver: Option<SocketAddr>,
     /// The one digest realm. The hashes in the [`crate::Directory`] are made with it.
     pub realm: String,
     /// The digest algorithms that phones are offered, in this order.
@@ -36,6 +38,12 @@ pub struct SipConfig {
     pub node_secret: [u8; 32],
     /// Log every message, credentials masked, under the target `switch::trace`.
     pub trace: bool,
+    /// What is done about those who guess passwords.
+    pub guesses: sip::agent::GuessLimits,
+    /// TCP connections at one time.
+    pub streams_max: usize,
+    /// TCP connections at one time from one address.
+    pub streams_per_address_max: usize,
     /// How often each trunk is asked whether it lives; zero for never.
     pub ping_trunks_every: Duration,
 }
@@ -85,11 +93,15 @@ impl SwitchConfig {
                 udp: vec![everywhere],
                 tcp: vec![everywhere],
                 public_address: None,
+                resolver: None,
                 realm: "convoke".to_owned(),
                 digests: vec![sip::digest::Algorithm::Sha256, sip::digest::Algorithm::Md5],
                 user_agent: concat!("convoke/", env!("CARGO_PKG_VERSION")).to_owned(),
                 node_secret,
                 trace: false,
+                guesses: sip::agent::GuessLimits::default(),
+                streams_max: 10_000,
+                streams_per_address_max: 1_000,
                 ping_trunks_every: Duration::from_secs(30),
             },
             media: MediaConfig {

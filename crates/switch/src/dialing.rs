@@ -95,14 +95,14 @@ pub(crate) fn peer_of(branch: &Branch) -> Option<IpAddr> {
     }
 }
 
-/// The host name a branch is sent to, if it is a name.
-pub(crate) fn host_of(branch: &Branch) -> String {
-    branch.routes.first().unwrap_or(&branch.request_uri).host.to_string()
+/// The URI whose host a branch is sent to.
+pub(crate) fn first_hop(branch: &Branch) -> &Uri {
+    branch.routes.first().unwrap_or(&branch.request_uri)
 }
 
 /// How a branch is sent, as far as it is said: a registration's way, or the URI's parameter, or UDP.
 pub(crate) fn transport_of(branch: &Branch) -> Transport {
-    let said = || branch.routes.first().unwrap_or(&branch.request_uri).transport_param();
+    let said = || first_hop(branch).transport_param();
     let hinted = branch.hint.map(|hint| hint.transport);
     hinted.or_else(|| Transport::from_name(&said()?)).unwrap_or(Transport::Udp)
 }

@@ -25,6 +25,7 @@ use sip::agent::{
     Agent, AgentConfig, Algorithm, ConnectId, Flow, IncomingPolicy, Input as SipInput, LegKey, Lookup, Order,
     Output as SipOutput, QueryId, RegistrarConfig, Transport, Users,
 };
+use sip::locate::Question;
 use sip::sdp::CodecName;
 
 use self::leg::{Gone, Leg};
@@ -54,8 +55,6 @@ pub enum Input<'a> {
     Effect(ConferenceId, Effect),
     /// From SIP's sockets.
     Sip(SipInput<'a>),
-    /// A look-up has ended.
-    Resolved { query: QueryId, host: String, addresses: Vec<SocketAddr> },
     /// From a tick thread.
     Media(News),
     /// A tick thread has died, and its legs' media with it.
@@ -70,6 +69,8 @@ pub enum Input<'a> {
     ShutDown,
     /// Somebody watches, or nobody does any more; see [`Output::Happening`].
     Watched(bool),
+    /// New dialogs and registrations are refused while what they cause is not taken off our hands.
+    Overloaded(bool),
     /// A deadline has passed.
     Time,
 }
@@ -90,12 +91,10 @@ pub enum Output {
         destination: SocketAddr,
     },
     Close(Flow),
-    /// Answered by [`Input::Resolved`].
-    Resolve {
+    /// Answered by [`SipInput::LookedUp`].
+    LookUp {
         query: QueryId,
-        host: String,
-        port: Option<u16>,
-        transport: Option<Transport>,
+        question: Question,
     },
     /// To the engine.
     Signal(ConferenceId, Signal),
@@ -165,8 +164,6 @@ pub struct Operator {
     by_port: BTreeMap<PortId, LegId>,
     gone: Gone,
     trunks: Trunks,
-    /// Where names were last found: for choosing our address towards them.
-    found: BTreeMap<String, IpAddr>,
     /// Contacts known by their address of record: forgotten when the user leaves the directory.
     bound: BTreeSet<String>,
     outputs: VecDeque<Output>,
@@ -179,9 +176,6 @@ pub struct Operator {
     draining: bool,
 }
 
-/// Names of hosts that are remembered.
-const FOUND_MAX: usize = 1_024;
-
 /// How often what has no deadline of its own is looked at: levels, metrics, trunks, dead threads.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 
@@ -193,8 +187,11 @@ impl Operator {
         agent.registrar = Some(RegistrarConfig {
             realm: config.sip.realm.clone(),
             algorithms: config.sip.digests.clone(),
+            guesses: config.sip.guesses,
             ..RegistrarConfig::default()
         });
+        agent.streams_max = config.sip.streams_max;
+        agent.streams_per_address_max = config.sip.streams_per_address_max;
         agent.users = Arc::new(DirectoryUsers(Arc::clone(&directory)));
         agent.legs_max = config.legs_max;
         agent.take_up_within = config.take_up_within;
@@ -214,7 +211,6 @@ impl Operator {
             by_port: BTreeMap::new(),
             gone: Gone::default(),
             trunks: Trunks::default(),
-            found: BTreeMap::new(),
             bound: BTreeSet::new(),
             outputs: VecDeque::new(),
             watched: false,
@@ -253,14 +249,6 @@ impl Operator {
         match input {
             Input::Effect(conference, effect) => self.perform(conference, effect),
             Input::Sip(input) => self.give(input),
-            Input::Resolved { query, host, addresses } => {
-                if let Some(first) = addresses.first()
-                    && (self.found.len() < FOUND_MAX || self.found.contains_key(&host))
-                {
-                    self.found.insert(host, first.ip());
-                }
-                self.give(SipInput::Resolved { query, addresses });
-            }
             Input::Media(news) => self.hear(news),
             Input::ThreadDied(thread) => {
                 self.threads.died(thread);
@@ -274,6 +262,7 @@ impl Operator {
                 self.hang_up_everything();
             }
             Input::Watched(watched) => self.watched = watched,
+            Input::Overloaded(overloaded) => self.order(Order::Overloaded(overloaded)),
             Input::Time => {
                 self.give(SipInput::Time);
                 self.send_resumes(now.instant);
@@ -316,7 +305,7 @@ impl Operator {
                     Output::Connect { connect, transport, destination }
                 }
                 SipOutput::CloseFlow(flow) => Output::Close(flow),
-                SipOutput::Resolve { query, host, port, transport } => Output::Resolve { query, host, port, transport },
+                SipOutput::LookUp { query, question } => Output::LookUp { query, question },
                 SipOutput::Report(report) => {
                     self.agent_reports(report);
                     continue;
@@ -356,6 +345,9 @@ impl Operator {
         metrics::counter!("convoke_sip_retransmissions_sent_total").absolute(sip.retransmissions_sent);
         metrics::counter!("convoke_sip_shed_total").absolute(sip.shed);
         metrics::counter!("convoke_sip_authentication_failed_total").absolute(sip.authentication_failed);
+        metrics::counter!("convoke_sip_guesses_refused_total").absolute(sip.guesses_refused);
+        metrics::counter!("convoke_sip_foreign_received_total").absolute(sip.foreign_received);
+        metrics::counter!("convoke_sip_streams_evicted_total").absolute(sip.streams_evicted);
     }
 
     fn give(&mut self, input: SipInput<'_>) {

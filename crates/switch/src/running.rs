@@ -56,6 +56,8 @@ pub(crate) struct Running {
     /// Those who wait for figures.
     asked: Vec<oneshot::Sender<Vec<LegStatistics>>>,
     watched: bool,
+    /// New dialogs and registrations are refused: what they cause is not taken off our hands.
+    overloaded: bool,
     look_at: Instant,
     stop: Option<Stop>,
 }
@@ -77,6 +79,12 @@ const SIGNALS_MAX: usize = 65_536;
 
 /// Reports that wait; a store that stands still for that long has bigger troubles.
 const REPORTS_MAX: usize = 65_536;
+
+/// So many signals or reports wait: nothing new is begun that would add to them.
+const WAITING_HIGH: usize = 4_096;
+
+/// When so few are left, it is again.
+const WAITING_LOW: usize = 1_024;
 
 /// Those who wait for one round of figures; more get nothing.
 const REPLIES_MAX: usize = 64;
@@ -106,6 +114,7 @@ impl Running {
             reports: VecDeque::new(),
             asked: Vec::new(),
             watched: false,
+            overloaded: false,
             look_at: Instant::now(),
             stop: None,
         }
@@ -116,6 +125,7 @@ impl Running {
         let (signals, reports) = (self.channels.signals.clone(), self.channels.reports.clone());
         loop {
             self.carry_out();
+            self.weigh();
             if self.is_over() {
                 break;
             }
@@ -182,9 +192,7 @@ impl Running {
                     self.transports.connect(connect, transport, destination);
                 }
                 Output::Close(flow) => self.transports.close(flow),
-                Output::Resolve { query, host, port, transport } => {
-                    self.transports.resolve(query, host, port, transport);
-                }
+                Output::LookUp { query, question } => self.transports.look_up(query, question),
                 Output::Signal(conference, signal) => self.signal((conference, signal)),
                 Output::Report(report) => self.report(report),
                 Output::Happening(happening) => {
@@ -199,13 +207,29 @@ impl Running {
         }
     }
 
+    /// Refuses what is new while too much waits to be taken by the store or the engine, and admits it again when most of
+    /// it is gone. A registration that is answered 200 is one that will be written down.
+    fn weigh(&mut self) {
+        let waiting = self.reports.len().max(self.signals.len());
+        let overloaded = if self.overloaded { waiting > WAITING_LOW } else { waiting > WAITING_HIGH };
+        if overloaded != self.overloaded {
+            self.overloaded = overloaded;
+            tracing::warn!(waiting, overloaded, "too much waits to be taken: new calls and registrations");
+            self.give(Input::Overloaded(overloaded));
+        }
+    }
+
     fn happened(&mut self, happened: Happened) {
         match happened {
             Happened::Datagram { flow, source, length } => {
                 let bytes = self.transports.datagram(length);
                 self.operator.handle(now(), Input::Sip(SipInput::Datagram { flow, source, bytes }));
             }
-            Happened::Opened { flow, stream } => self.transports.keep(flow, stream),
+            Happened::Opened { flow, stream, local } => {
+                let source = stream.peer;
+                self.transports.keep(flow, stream);
+                self.give(Input::Sip(SipInput::Accepted { flow, source, local }));
+            }
             Happened::Stream { flow, source, local, bytes } => {
                 self.give(Input::Sip(SipInput::Stream { flow, source, local, bytes: &bytes }));
             }
@@ -219,7 +243,7 @@ impl Running {
                 self.give(Input::Sip(SipInput::Connected { connect, flow, local, remote }));
             }
             Happened::ConnectFailed { connect } => self.give(Input::Sip(SipInput::ConnectFailed { connect })),
-            Happened::Resolved { query, host, addresses } => self.give(Input::Resolved { query, host, addresses }),
+            Happened::LookedUp { query, answer } => self.give(Input::Sip(SipInput::LookedUp { query, answer })),
         }
     }
 
@@ -269,6 +293,7 @@ impl Running {
 
     fn measure(&self) {
         metrics::gauge!("convoke_switch_signals_waiting").set(self.signals.len() as f64);
+        metrics::gauge!("convoke_sip_overloaded").set(f64::from(u8::from(self.overloaded)));
         let ticks = |counter: fn(&Counters) -> &AtomicU64| self.threads.counted(counter);
         metrics::counter!("convoke_media_late_ticks_total").absolute(ticks(|counters| &counters.late_ticks));
         metrics::counter!("convoke_media_skipped_ticks_total").absolute(ticks(|counters| &counters.skipped_ticks));

@@ -29,8 +29,8 @@ impl Agent {
             self.counters.authentication_failed += 1;
             return false;
         }
-        let mut addresses = transaction.addresses.clone();
-        addresses.push_front((way.transport, way.destination));
+        let mut walk = transaction.walk.clone();
+        walk.again(way.transport, way.destination);
         let mut hop = transaction.hop.clone();
         hop.hint = Some(way.hint());
         let owner = transaction.owner.clone();
@@ -50,7 +50,7 @@ impl Agent {
             branch,
             account: Some(account),
             challenges: answers + 1,
-            addresses: Some(addresses),
+            walk: Some(walk),
             ..Sending::new(request, hop, owner.clone())
         };
         let again = self.send(sending);

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::calling::sdp_of;
+use super::peers::Peer;
 use super::servers::{ServerKey, contact_for};
 use super::talking::{Session, TimerAsked, asked_timer, with_session};
 use super::vocabulary::{EndReason, Hint, Incoming, LegKey, Report};
@@ -16,6 +17,7 @@ pub(super) struct Called {
     invite: ServerKey,
     /// Early: it has our tag already.
     pub(super) dialog: Dialog,
+    pub(super) peer: Peer,
     offer: Option<Vec<u8>>,
     pub(super) give_up_at: Instant,
 }
@@ -54,9 +56,19 @@ impl Agent {
             source: source.address,
         };
         transaction.leg = Some(leg);
+        self.trust(key);
         self.dialogs.insert(dialog.id.clone(), leg);
         let give_up_at = self.now + self.config.incoming_ring_for;
-        self.legs.insert(leg, Leg::Called(Box::new(Called { invite: key, dialog, offer, give_up_at })));
+        self.legs.insert(
+            leg,
+            Leg::Called(Box::new(Called {
+                invite: key,
+                dialog,
+                peer: Peer::at(source.address.ip()),
+                offer,
+                give_up_at,
+            })),
+        );
         self.reply(key, 100);
         self.watch_leg(leg);
         self.report(Report::Incoming(Box::new(incoming)));
@@ -79,9 +91,9 @@ impl Agent {
             return;
         }
         let Some(Leg::Called(called)) = self.legs.remove(&leg) else { return };
-        let Called { invite, dialog, offer, .. } = *called;
+        let Called { invite, dialog, peer, offer, .. } = *called;
         let contact = NameAddr::new(dialog.local_target.clone());
-        let mut session = Session::of_callee(dialog, sdp.clone(), offer, invite);
+        let mut session = Session::of_callee(dialog, peer, sdp.clone(), offer, invite);
         let mut timer = None;
         if let Some(transaction) = self.servers.get(&invite) {
             if let TimerAsked::Agreed(agreed) = asked_timer(&transaction.request.headers) {

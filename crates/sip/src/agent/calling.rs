@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::clients::{ClientKey, Lost, Owner, Sending, add_reason, retry_after, with_same_branch};
 use super::naming::CallNames;
 use super::network::Hop;
+use super::peers::Peer;
 use super::servers::{ALLOW, SUPPORTED};
 use super::talking::Session;
 use super::vocabulary::{Branch, Caller, CancelDerived, Credentials, Dial, FailedBecause, HangUpCause, LegKey, Report};
@@ -239,7 +240,8 @@ impl Agent {
             calling.attempts.iter().filter_map(|attempt| attempt.invite).filter(|&one| one != key).collect();
         let account = transaction.account.clone();
         let confirm_by = self.now + self.timing.give_up();
-        let mut session = Session::of_caller(dialog, offer, answer.clone(), confirm_by, account, key);
+        let peer = Peer::of_answer(source.ip(), transaction.way.map(|way| way.destination.ip()), &transaction.hop.uri);
+        let mut session = Session::of_caller(dialog, peer, offer, answer.clone(), confirm_by, account, key);
         session.note_timer(self.now, &response.headers);
         let snapshot = session.snapshot();
         self.dialogs.insert(session.dialog.id.clone(), leg);
@@ -263,11 +265,14 @@ impl Agent {
     }
 
     pub(super) fn attempt_lost(&mut self, leg: LegKey, attempt: usize, lost: Lost) {
-        let status = match lost {
-            Lost::Silent => 408,
-            Lost::Unreachable => 503,
+        let failure = match lost {
+            Lost::Silent => Failure::ours(408, FailedBecause::Unreachable),
+            Lost::Unreachable => Failure::ours(503, FailedBecause::Unreachable),
+            Lost::Nowhere(nowhere) => {
+                Failure { phrase: nowhere.to_string(), ..Failure::ours(503, FailedBecause::Unreachable) }
+            }
         };
-        self.attempt_failed(leg, attempt, Failure::ours(status, FailedBecause::Unreachable));
+        self.attempt_failed(leg, attempt, failure);
     }
 
     fn attempt_failed(&mut self, leg: LegKey, index: usize, failure: Failure) {

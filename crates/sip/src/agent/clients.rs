@@ -2,15 +2,18 @@
 
 mod unwanted;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::network::{ADDRESSES_MAX, Destinations, Hop, Reach, Way};
+use super::limits::SHUN_FOR;
+use super::network::{Hop, Reach, Way};
+use super::servers::Source;
 use super::vocabulary::{ConnectId, Flow, HangUpCause, Hint, LegKey, Output, QueryId, Transport};
 use super::{Agent, Due};
 use crate::digest::DigestClient;
-use crate::message::{CSeq, HeaderName, Method, NameAddr, Reason, Request, Response, TransportName, Uri, Via};
+use crate::locate::{Answer, Next, Nowhere, Question, Walk};
+use crate::message::{CSeq, HeaderName, Host, Method, NameAddr, Reason, Request, Response, TransportName, Uri, Via};
 use crate::transaction::{Client, ClientStep, InviteClient, InviteClientStep};
 
 /// Names a client transaction within the agent.
@@ -61,8 +64,10 @@ pub(super) enum Owner {
 pub(super) enum Lost {
     /// Not a word within the transaction's time.
     Silent,
-    /// No address, no connection.
+    /// No connection.
     Unreachable,
+    /// Not even an address.
+    Nowhere(Nowhere),
 }
 
 /// Whether an INVITE is to be cancelled (RFC 3261 §9.1).
@@ -76,7 +81,7 @@ enum Cancelling {
 
 #[derive(Debug)]
 enum Stage {
-    Resolving(QueryId),
+    Resolving,
     /// No address is tried yet, or a connection is being made.
     Waiting,
     Invite(InviteClient),
@@ -94,13 +99,16 @@ pub(super) struct ClientTransaction {
     branch: Option<String>,
     /// Set as our Contact when the way is known.
     contact_user: Option<String>,
-    pub(super) addresses: VecDeque<(Transport, SocketAddr)>,
+    /// The targets that are still to be tried.
+    pub(super) walk: Walk,
     pub(super) way: Option<Way>,
     bytes: Vec<u8>,
     /// The ACK of each 2xx, by To tag.
     acks: BTreeMap<String, Option<(Way, Vec<u8>)>>,
     cancelling: Cancelling,
     abandon_at: Option<Instant>,
+    /// If nothing is heard by then, the next target is tried.
+    move_on_at: Option<Instant>,
     /// Who we are, for a peer that asks.
     pub(super) account: Option<DigestClient>,
     pub(super) challenges: u8,
@@ -116,13 +124,13 @@ pub(super) struct Sending {
     pub(super) contact_user: Option<String>,
     pub(super) account: Option<DigestClient>,
     pub(super) challenges: u8,
-    /// Addresses that are known already, in place of asking for the hop's.
-    pub(super) addresses: Option<VecDeque<(Transport, SocketAddr)>>,
+    /// A way that is known already, in place of the hop's.
+    pub(super) walk: Option<Walk>,
 }
 
 impl Sending {
     pub(super) fn new(request: Request, hop: Hop, owner: Owner) -> Self {
-        Self { request, hop, owner, branch: None, contact_user: None, account: None, challenges: 0, addresses: None }
+        Self { request, hop, owner, branch: None, contact_user: None, account: None, challenges: 0, walk: None }
     }
 }
 
@@ -132,7 +140,7 @@ impl ClientTransaction {
         let is_of_a_leg = !matches!(self.owner, Owner::Registration { .. } | Owner::Ping { .. });
         is_of_a_leg
             && match &self.stage {
-                Stage::Resolving(_) | Stage::Waiting => true,
+                Stage::Resolving | Stage::Waiting => true,
                 Stage::Invite(machine) => machine.is_pending(),
                 Stage::Plain(machine) => machine.is_pending(),
             }
@@ -144,44 +152,30 @@ impl Agent {
     pub(super) fn send(&mut self, sending: Sending) -> ClientKey {
         self.last_client += 1;
         let key = self.last_client;
-        let mut addresses = sending.addresses.unwrap_or_default();
-        let mut stage = Stage::Waiting;
-        if addresses.is_empty() {
-            match self.network.destinations(&sending.hop) {
-                Destinations::Known(known) => addresses = known,
-                Destinations::Ask { host, port, transport } => {
-                    let (query, until) = self.network.query(self.now);
-                    self.alarms.set(Due::Query(query), Some(until));
-                    self.outputs.push_back(Output::Resolve { query, host, port, transport });
-                    stage = Stage::Resolving(query);
-                }
-                Destinations::Nowhere => {}
-            }
-        }
-        let is_resolving = matches!(stage, Stage::Resolving(_));
+        let walk = sending.walk.unwrap_or_else(|| {
+            // The same call finds the same server, in this process and in a later one.
+            let seed = self.naming.chance_of(sending.request.headers.call_id().unwrap_or_default());
+            self.network.walk(&sending.hop, seed)
+        });
         let transaction = ClientTransaction {
             owner: sending.owner,
             request: sending.request,
             hop: sending.hop,
-            stage,
+            stage: Stage::Waiting,
             branch: sending.branch,
             contact_user: sending.contact_user,
-            addresses,
+            walk,
             way: None,
             bytes: Vec::new(),
             acks: BTreeMap::new(),
             cancelling: Cancelling::No,
             abandon_at: None,
+            move_on_at: None,
             account: sending.account,
             challenges: sending.challenges,
         };
-        if let Stage::Resolving(query) = transaction.stage {
-            self.waiting_queries.insert(query, key);
-        }
         self.clients.insert(key, transaction);
-        if !is_resolving {
-            self.unsent.push_back(key);
-        }
+        self.unsent.push_back(key);
         key
     }
 
@@ -189,19 +183,38 @@ impl Agent {
     /// knows its key before its outcome.
     pub(super) fn send_waiting(&mut self) {
         while let Some(key) = self.unsent.pop_front() {
-            self.try_next_address(key);
+            self.try_next_target_of(key);
         }
     }
 
-    /// Sends to the next address there is, or gives up.
-    fn try_next_address(&mut self, key: ClientKey) {
-        let Some(transaction) = self.clients.get_mut(&key) else { return };
-        let Some(address) = transaction.addresses.pop_front() else {
-            self.lose(key, Lost::Unreachable);
-            return;
-        };
+    /// Sends to the next target there is, or gives up.
+    fn try_next_target_of(&mut self, key: ClientKey) {
+        let now = self.now;
+        while let Some(transaction) = self.clients.get_mut(&key) {
+            let network = &self.network;
+            match transaction.walk.next(|transport, address| network.is_shunned(now, (transport, address))) {
+                Next::Target(transport, destination) => {
+                    if self.reach_out(key, (transport, destination)) {
+                        return;
+                    }
+                }
+                Next::Ask(question) => match self.answers.find(now, &question) {
+                    Some(answer) => transaction.walk.answer(answer),
+                    None => return self.look_up(key, question),
+                },
+                Next::Over => {
+                    let lost = transaction.walk.nowhere().map_or(Lost::Unreachable, Lost::Nowhere);
+                    return self.lose(key, lost);
+                }
+            }
+        }
+    }
+
+    /// Sends to a target, or makes a connection first. `false` if it cannot be reached.
+    fn reach_out(&mut self, key: ClientKey, target: (Transport, SocketAddr)) -> bool {
+        let Some(transaction) = self.clients.get_mut(&key) else { return true };
         let preferred = transaction.hop.hint.and_then(|hint| hint.flow);
-        match self.network.reach(self.now, address, preferred, transaction.hop.advertised) {
+        match self.network.reach(self.now, target, preferred, transaction.hop.advertised) {
             Reach::Now(way) => self.run(key, way),
             Reach::Soon(connect) => {
                 transaction.stage = Stage::Waiting;
@@ -211,7 +224,50 @@ impl Agent {
                     self.outputs.push_back(Output::Connect { connect, transport, destination });
                 }
             }
-            Reach::Never => self.try_next_address(key),
+            Reach::Never => return false,
+        }
+        true
+    }
+
+    /// Asks DNS, once for everybody who wants to know the same.
+    fn look_up(&mut self, key: ClientKey, question: Question) {
+        if let Some(transaction) = self.clients.get_mut(&key) {
+            transaction.stage = Stage::Resolving;
+        }
+        if let Some((_, waiting)) = self.waiting_queries.values_mut().find(|(asked, _)| *asked == question) {
+            waiting.push(key);
+            return;
+        }
+        let (query, until) = self.network.query(self.now);
+        self.alarms.set(Due::Query(query), Some(until));
+        self.waiting_queries.insert(query, (question.clone(), vec![key]));
+        self.outputs.push_back(Output::LookUp { query, question });
+    }
+
+    /// A look-up is answered, or given up.
+    pub(super) fn looked_up(&mut self, query: QueryId, answer: Answer) {
+        self.network.answered(query);
+        self.alarms.set(Due::Query(query), None);
+        let Some((question, waiting)) = self.waiting_queries.remove(&query) else { return };
+        for key in waiting {
+            if let Some(transaction) = self.clients.get_mut(&key) {
+                transaction.walk.answer(&answer);
+                self.unsent.push_back(key);
+            }
+        }
+        self.answers.keep(self.now, question, answer);
+    }
+
+    /// The first address that a URI leads to by what is known without asking: the last answers of DNS, whether they
+    /// still hold or not.
+    pub fn address_of(&self, uri: &Uri) -> Option<SocketAddr> {
+        let mut walk = Walk::to(uri, 0);
+        loop {
+            match walk.next(|_, _| false) {
+                Next::Target(_, address) => return Some(address),
+                Next::Ask(question) => walk.answer(self.answers.last(&question).unwrap_or(&Answer::failed())),
+                Next::Over => return None,
+            }
         }
     }
 
@@ -237,6 +293,9 @@ impl Agent {
         if matches!(transaction.owner, Owner::Within { .. }) {
             // Nobody rings within a dialog: a peer that takes longer has lost our request or its answer.
             transaction.abandon_at = Some(self.now + self.timing.give_up() * 3 / 2);
+        } else if transaction.walk.has_more() {
+            // RFC 3263 §4.3 waits for the transaction's end, 32 s; nobody who calls does.
+            transaction.move_on_at = Some(self.now + self.config.failover_after);
         }
         transaction.stage = match method {
             Method::Invite => Stage::Invite(InviteClient::new(self.now, reliable, self.timing)),
@@ -286,17 +345,6 @@ impl Agent {
         }
     }
 
-    pub(super) fn resolved(&mut self, query: QueryId, addresses: &[SocketAddr]) {
-        self.network.answered(query);
-        self.alarms.set(Due::Query(query), None);
-        let Some(key) = self.waiting_queries.remove(&query) else { return };
-        let Some(transaction) = self.clients.get_mut(&key) else { return };
-        let transport = transaction.hop.uri.transport_param().and_then(|name| Transport::from_name(&name));
-        let transport = transport.unwrap_or(Transport::Udp);
-        transaction.addresses = addresses.iter().take(ADDRESSES_MAX).map(|&address| (transport, address)).collect();
-        self.unsent.push_back(key);
-    }
-
     /// A connection stands, or without a flow does not: those who wait for it go on.
     pub(super) fn connect_ended(&mut self, connect: ConnectId, flow: Option<Flow>) {
         let Some((transport, destination)) = self.network.connected(connect) else {
@@ -308,11 +356,15 @@ impl Agent {
             return;
         };
         self.alarms.set(Due::Connect(connect), None);
+        if flow.is_none() {
+            self.network.shun(self.now, (transport, destination), SHUN_FOR);
+        }
         for key in self.waiting_connects.remove(&connect).unwrap_or_default() {
             let Some(transaction) = self.clients.get_mut(&key) else { continue };
             match flow.and_then(|flow| self.network.advertised(flow).map(|own| (flow, own))) {
                 Some((flow, own)) => {
-                    let advertised = transaction.hop.advertised.unwrap_or(own);
+                    let said = transaction.hop.advertised;
+                    let advertised = said.map_or(own, |said| SocketAddr::new(said.ip(), own.port()));
                     self.run(key, Way { flow, transport, destination, advertised });
                 }
                 None => self.unsent.push_back(key),
@@ -327,7 +379,7 @@ impl Agent {
                 && match &transaction.stage {
                     Stage::Invite(machine) => machine.is_silent(),
                     Stage::Plain(machine) => machine.is_pending(),
-                    Stage::Resolving(_) | Stage::Waiting => false,
+                    Stage::Resolving | Stage::Waiting => false,
                 }
         };
         let lost: Vec<_> = self.clients.iter().filter(|(_, one)| silent(one)).map(|(&key, _)| key).collect();
@@ -337,16 +389,25 @@ impl Agent {
     }
 
     /// A response arrived.
-    pub(super) fn receive_response(&mut self, response: &Response, source: SocketAddr, flow: Flow) {
+    pub(super) fn receive_response(&mut self, response: &Response, source: Source) {
         self.counters.responses_received += 1;
         let (Ok(via), Ok(cseq)) = (response.headers.top_via(), response.headers.cseq()) else { return };
         let key = via.branch().and_then(|branch| self.client_index.get(&(branch.to_owned(), cseq.method.clone())));
         let Some(&key) = key else {
-            self.receive_stray(response, source, flow);
+            self.receive_stray(response, source);
             return;
         };
+        if !self.is_from_there(key, source) {
+            self.counters.foreign_received += 1;
+            return;
+        }
+        let source = source.address;
         let Some(transaction) = self.clients.get_mut(&key) else { return };
         let status = response.status;
+        transaction.move_on_at = None;
+        if let Some(way) = transaction.way {
+            self.network.forgive((way.transport, way.destination));
+        }
         if status >= 200 {
             // What lingers to absorb repetitions is never sent again; thousands of them linger.
             transaction.abandon_at = None;
@@ -377,9 +438,22 @@ impl Agent {
                     self.tell_final(key, response);
                 }
             }
-            Stage::Resolving(_) | Stage::Waiting => {}
+            Stage::Resolving | Stage::Waiting => {}
         }
         self.watch_client(key);
+    }
+
+    /// Whether a response comes from where its request went: by the same connection, or from the same address. A server
+    /// that is many machines may answer from any of them.
+    fn is_from_there(&self, key: ClientKey, source: Source) -> bool {
+        let Some(transaction) = self.clients.get(&key) else { return false };
+        let Some(way) = transaction.way else { return false };
+        let ip = source.address.ip();
+        let is_named = || match &transaction.hop.uri.host {
+            Host::Domain(name) => self.answers.may_be(name, ip),
+            Host::Ip(_) => false,
+        };
+        way.destination.ip() == ip || way.transport.is_reliable() && way.flow == source.flow || is_named()
     }
 
     fn tell_provisional(&mut self, key: ClientKey, response: &Response) {
@@ -411,7 +485,12 @@ impl Agent {
         let Some(transaction) = self.clients.get(&key) else { return };
         // RFC 3263 §4.3: a server that is overloaded is as good as one that is not there.
         let is_wanted = transaction.cancelling == Cancelling::No && transaction.owner != Owner::Adrift;
-        if response.status == 503 && is_wanted && !transaction.addresses.is_empty() {
+        let has_more = transaction.walk.has_more();
+        if let (503, Some(way), Some(time)) = (response.status, transaction.way, retry_after(response)) {
+            // RFC 3261 §21.5.4: it is left alone for as long as it says, while there are others.
+            self.network.shun(self.now, (way.transport, way.destination), time);
+        }
+        if response.status == 503 && is_wanted && has_more {
             self.unindex(key);
             self.unsent.push_back(key);
             return;
@@ -425,11 +504,44 @@ impl Agent {
         }
     }
 
+    /// Nothing was heard, and there is another target (RFC 3263 §4.3: a new transaction, and nothing else is new).
+    fn move_on(&mut self, key: ClientKey) {
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        transaction.move_on_at = None;
+        let Some(way) = transaction.way else { return };
+        match &transaction.stage {
+            Stage::Invite(machine) if machine.is_silent() => {
+                let Owner::Attempt { leg, attempt } = transaction.owner else { return };
+                let sending = Sending {
+                    contact_user: transaction.contact_user.clone(),
+                    account: transaction.account.clone(),
+                    challenges: transaction.challenges,
+                    walk: Some(transaction.walk.clone()),
+                    ..Sending::new(transaction.request.clone(), transaction.hop.clone(), transaction.owner.clone())
+                };
+                // It may be ringing there, with its answers lost: then it is to stop.
+                self.cast_adrift(key, &HangUpCause::because(408, "No response"));
+                let again = self.send(sending);
+                self.attempt_moved(leg, attempt, again);
+            }
+            Stage::Plain(machine) if machine.is_pending() => {
+                self.unindex(key);
+                self.unsent.push_back(key);
+            }
+            Stage::Invite(_) | Stage::Plain(_) | Stage::Resolving | Stage::Waiting => return,
+        }
+        self.network.shun(self.now, (way.transport, way.destination), SHUN_FOR);
+    }
+
     /// Goes on to the next address of the hop, or tells the owner.
     fn lose_or_try_on(&mut self, key: ClientKey, lost: Lost) {
         let Some(transaction) = self.clients.get_mut(&key) else { return };
         let is_wanted = transaction.cancelling == Cancelling::No && transaction.owner != Owner::Adrift;
-        if is_wanted && !transaction.addresses.is_empty() {
+        if let Some(way) = transaction.way {
+            self.network.shun(self.now, (way.transport, way.destination), SHUN_FOR);
+        }
+        if is_wanted && transaction.walk.has_more() {
+            transaction.abandon_at = None;
             self.unindex(key);
             self.unsent.push_back(key);
         } else {
@@ -457,6 +569,11 @@ impl Agent {
             self.lose(key, Lost::Silent);
             return;
         }
+        if transaction.move_on_at.is_some_and(|at| at <= self.now) {
+            self.move_on(key);
+            self.watch_client(key);
+            return;
+        }
         enum Step {
             Nothing,
             Resend,
@@ -480,7 +597,7 @@ impl Agent {
                 ClientStep::Terminated => Step::Terminated,
                 ClientStep::Nothing | ClientStep::Provisional | ClientStep::Final => Step::Nothing,
             },
-            Stage::Resolving(_) | Stage::Waiting => Step::Nothing,
+            Stage::Resolving | Stage::Waiting => Step::Nothing,
         };
         match step {
             Step::Nothing => {}
@@ -508,9 +625,9 @@ impl Agent {
         let machine = match &transaction.stage {
             Stage::Invite(machine) => machine.deadline(),
             Stage::Plain(machine) => machine.deadline(),
-            Stage::Resolving(_) | Stage::Waiting => None,
+            Stage::Resolving | Stage::Waiting => None,
         };
-        let deadline = machine.into_iter().chain(transaction.abandon_at).min();
+        let deadline = machine.into_iter().chain(transaction.abandon_at).chain(transaction.move_on_at).min();
         self.alarms.set(Due::Client(key), deadline);
     }
 
@@ -541,7 +658,7 @@ impl Agent {
     pub(super) fn invite_is_silent(&self, key: ClientKey) -> bool {
         self.clients.get(&key).is_some_and(|transaction| match &transaction.stage {
             Stage::Invite(machine) => machine.is_silent(),
-            Stage::Resolving(_) | Stage::Waiting => true,
+            Stage::Resolving | Stage::Waiting => true,
             Stage::Plain(_) => false,
         })
     }

@@ -49,6 +49,11 @@ impl Naming {
         hex(&self.fresh()[..8])
     }
 
+    /// The tag of answers to a request that is not remembered: the same for the same request.
+    pub(super) fn tag_for(&self, branch: &str, call_id: &str, from_tag: &str) -> String {
+        hex(&hmac(&self.seed, &[b"tag", branch.as_bytes(), call_id.as_bytes(), from_tag.as_bytes()])[..8])
+    }
+
     pub(super) fn via_branch(&mut self) -> String {
         format!("{MAGIC_COOKIE}{}", hex(&self.fresh()[..12]))
     }
@@ -64,6 +69,15 @@ impl Naming {
         let mut eight = [0; 8];
         eight.copy_from_slice(&bytes[..8]);
         u64::from_be_bytes(eight) % bound.max(1)
+    }
+
+    /// The seed of choices among equals for one call: the same in every process of the node, so that a later one looks
+    /// for a call where an earlier one sent it.
+    pub(super) fn chance_of(&self, call_id: &str) -> u64 {
+        let bytes = hmac(&self.node_secret, &[b"chance", call_id.as_bytes()]);
+        let mut eight = [0; 8];
+        eight.copy_from_slice(&bytes[..8]);
+        u64::from_be_bytes(eight)
     }
 
     /// The names of a branch of a dialled leg.

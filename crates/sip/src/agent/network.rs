@@ -1,17 +1,17 @@
 //! Flows: which sockets and connections there are, and how a hop becomes a flow and a destination.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::guarding::neighbourhood;
+use super::limits::{LOOKUP_WITHIN, SHUN_FOR_MAX, SHUNNED_MAX, UNFINISHED_BYTES_MAX};
 use super::vocabulary::{ConnectId, Flow, Hint, QueryId, Transport};
-use crate::message::{Host, Scheme, StreamParser, Uri};
+use crate::locate::Walk;
+use crate::message::{StreamParser, Uri};
 
-/// A connection or a look-up that is not there by then is given up.
+/// A connection that is not there by then is given up.
 pub(super) const REACH_WITHIN: Duration = Duration::from_secs(10);
-
-/// Most addresses of one name that are tried.
-pub(super) const ADDRESSES_MAX: usize = 8;
 
 /// Where a request is to go next.
 #[derive(Clone, Debug)]
@@ -31,19 +31,6 @@ pub(super) struct Way {
     pub(super) destination: SocketAddr,
     /// For Via and Contact.
     pub(super) advertised: SocketAddr,
-}
-
-/// What a hop comes to without asking anybody.
-#[derive(Debug)]
-pub(super) enum Destinations {
-    Known(VecDeque<(Transport, SocketAddr)>),
-    Ask {
-        host: String,
-        port: Option<u16>,
-        transport: Option<Transport>,
-    },
-    /// A URI that leads nowhere: another scheme, or a transport we do not have.
-    Nowhere,
 }
 
 /// How to reach one address.
@@ -69,6 +56,19 @@ pub(super) struct Stream {
     pub(super) remote: SocketAddr,
     pub(super) parser: StreamParser,
     pub(super) heard_at: Instant,
+    opened: Opened,
+    /// Since when a message is begun, or the first one waited for.
+    pub(super) owes_since: Option<Instant>,
+    pub(super) unreadable: u32,
+    /// Bytes of the message that is begun.
+    unfinished: usize,
+}
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opened {
+    ByUs,
+    ByPeer,
 }
 
 #[derive(Debug)]
@@ -85,8 +85,13 @@ pub(super) struct Network {
     listeners: BTreeMap<Flow, Listener>,
     pub(super) streams: BTreeMap<Flow, Stream>,
     by_remote: BTreeMap<(Transport, SocketAddr), Flow>,
+    /// Connections that peers have opened, by their address.
+    accepted: BTreeMap<IpAddr, usize>,
+    unfinished: usize,
     connecting: BTreeMap<ConnectId, Connecting>,
     queries: BTreeMap<QueryId, Instant>,
+    /// Addresses that were silent or overloaded, and until when they are tried last.
+    shunned: BTreeMap<(Transport, SocketAddr), Instant>,
     last_number: u64,
 }
 
@@ -95,32 +100,69 @@ impl Network {
         self.listeners.insert(flow, Listener { transport, local, advertised });
     }
 
-    /// Makes a connection known, or notes that it was heard. `false` if there are too many.
-    pub(super) fn hear(
-        &mut self,
-        now: Instant,
-        flow: Flow,
-        (local, remote): (SocketAddr, SocketAddr),
-        max: usize,
-    ) -> bool {
-        if let Some(stream) = self.streams.get_mut(&flow) {
-            stream.heard_at = now;
-            return true;
-        }
-        if self.streams.len() >= max {
-            return false;
-        }
-        let transport = Transport::Tcp;
-        let stream = Stream { transport, local, remote, parser: StreamParser::new(), heard_at: now };
+    /// Makes a connection known.
+    pub(super) fn add(&mut self, now: Instant, flow: Flow, (local, remote): (SocketAddr, SocketAddr), opened: Opened) {
+        let owes_since = match opened {
+            Opened::ByUs => None,
+            Opened::ByPeer => {
+                *self.accepted.entry(neighbourhood(remote.ip())).or_default() += 1;
+                Some(now)
+            }
+        };
+        let stream = Stream {
+            transport: Transport::Tcp,
+            local,
+            remote,
+            parser: StreamParser::new(),
+            heard_at: now,
+            opened,
+            owes_since,
+            unreadable: 0,
+            unfinished: 0,
+        };
+        self.by_remote.insert((stream.transport, remote), flow);
         self.streams.insert(flow, stream);
-        self.by_remote.insert((transport, remote), flow);
-        true
+    }
+
+    /// How many connections came from an address.
+    pub(super) fn accepted_from(&self, ip: IpAddr) -> usize {
+        self.accepted.get(&neighbourhood(ip)).copied().unwrap_or(0)
+    }
+
+    /// The connection that was silent for longest, of those that a peer has opened and that may be let go: of all, or of
+    /// those from one address.
+    pub(super) fn idlest(&self, from: Option<IpAddr>, is_used: impl Fn(Flow) -> bool) -> Option<Flow> {
+        let from = from.map(neighbourhood);
+        let fits = |stream: &Stream| {
+            stream.opened == Opened::ByPeer && from.is_none_or(|from| neighbourhood(stream.remote.ip()) == from)
+        };
+        let candidates = self.streams.iter().filter(|(flow, stream)| fits(stream) && !is_used(**flow));
+        candidates.min_by_key(|(_, stream)| stream.heard_at).map(|(flow, _)| *flow)
+    }
+
+    /// Notes how many bytes of a message that has begun a connection holds. `false` if all of them hold too many.
+    pub(super) fn holds(&mut self, flow: Flow) -> bool {
+        let Some(stream) = self.streams.get_mut(&flow) else { return true };
+        self.unfinished -= stream.unfinished;
+        stream.unfinished = stream.parser.waiting();
+        self.unfinished += stream.unfinished;
+        self.unfinished <= UNFINISHED_BYTES_MAX
     }
 
     pub(super) fn close(&mut self, flow: Flow) -> Option<Stream> {
         let stream = self.streams.remove(&flow)?;
         if self.by_remote.get(&(stream.transport, stream.remote)) == Some(&flow) {
             self.by_remote.remove(&(stream.transport, stream.remote));
+        }
+        self.unfinished -= stream.unfinished;
+        let from = neighbourhood(stream.remote.ip());
+        if stream.opened == Opened::ByPeer
+            && let Some(count) = self.accepted.get_mut(&from)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.accepted.remove(&from);
+            }
         }
         Some(stream)
     }
@@ -143,48 +185,40 @@ impl Network {
         Some(same.map_or(stream.local, |listener| listener.advertised))
     }
 
-    pub(super) fn destinations(&self, hop: &Hop) -> Destinations {
-        if let Some(hint) = hop.hint {
-            let is_gone = match (hint.transport, hint.flow) {
-                (Transport::Tcp, Some(flow)) => !self.streams.contains_key(&flow),
-                (Transport::Tcp, None) | (Transport::Udp, _) => false,
-            };
-            if !is_gone {
-                let mut known = VecDeque::from([(hint.transport, hint.destination)]);
-                // An earlier process had the connection. Where the peer opened it, nobody listens at that end, but perhaps
-                // at its Contact.
-                if hint.transport.is_reliable()
-                    && hint.flow.is_none()
-                    && let Destinations::Known(stated) = Self::stated(&hop.uri)
-                {
-                    known.extend(stated);
-                }
-                return Destinations::Known(known);
+    /// The way to a hop: by its hint if that can be used, else where the URI leads.
+    pub(super) fn walk(&self, hop: &Hop, seed: u64) -> Walk {
+        let usable = hop.hint.filter(|hint| match (hint.transport, hint.flow) {
+            (Transport::Tcp, Some(flow)) => self.streams.contains_key(&flow),
+            (Transport::Tcp, None) | (Transport::Udp, _) => true,
+        });
+        match usable {
+            // An earlier process had the connection. Where the peer opened it, nobody listens at that end, but perhaps at
+            // its Contact.
+            Some(hint) if hint.transport.is_reliable() && hint.flow.is_none() => {
+                let mut walk = Walk::to(&hop.uri, seed);
+                walk.again(hint.transport, hint.destination);
+                walk
             }
+            Some(hint) => Walk::straight(hint.transport, hint.destination),
+            None => Walk::to(&hop.uri, seed),
         }
-        Self::stated(&hop.uri)
     }
 
-    /// Where a URI says by itself.
-    fn stated(uri: &Uri) -> Destinations {
-        // `sips` asks for TLS on every hop; without TLS it leads nowhere, rather than in the clear.
-        if uri.scheme != Scheme::Sip {
-            return Destinations::Nowhere;
+    /// Puts an address behind all others for a while: it was silent, cannot be connected to, or says that it is full.
+    pub(super) fn shun(&mut self, now: Instant, target: (Transport, SocketAddr), time: Duration) {
+        self.shunned.retain(|_, until| *until > now);
+        if self.shunned.len() < SHUNNED_MAX {
+            self.shunned.insert(target, now + time.min(SHUN_FOR_MAX));
         }
-        let transport = match uri.transport_param() {
-            Some(name) => match Transport::from_name(&name) {
-                Some(transport) => Some(transport),
-                None => return Destinations::Nowhere,
-            },
-            None => None,
-        };
-        match &uri.host {
-            Host::Ip(ip) => {
-                let destination = SocketAddr::new(*ip, uri.port.unwrap_or(5060));
-                Destinations::Known(VecDeque::from([(transport.unwrap_or(Transport::Udp), destination)]))
-            }
-            Host::Domain(name) => Destinations::Ask { host: name.clone(), port: uri.port, transport },
-        }
+    }
+
+    /// An address that answers is as good as any.
+    pub(super) fn forgive(&mut self, target: (Transport, SocketAddr)) {
+        self.shunned.remove(&target);
+    }
+
+    pub(super) fn is_shunned(&self, now: Instant, target: (Transport, SocketAddr)) -> bool {
+        self.shunned.get(&target).is_some_and(|until| *until > now)
     }
 
     /// How to reach an address; `preferred` is a flow to use if it still leads there.
@@ -205,7 +239,8 @@ impl Network {
         };
         if let Some(flow) = flow {
             let own = self.advertised(flow).expect("the flow was just found");
-            return Reach::Now(Way { flow, transport, destination, advertised: advertised.unwrap_or(own) });
+            let advertised = advertised.map_or(own, |said| SocketAddr::new(said.ip(), own.port()));
+            return Reach::Now(Way { flow, transport, destination, advertised });
         }
         if !transport.is_reliable() {
             return Reach::Never;
@@ -235,8 +270,8 @@ impl Network {
 
     pub(super) fn query(&mut self, now: Instant) -> (QueryId, Instant) {
         let query = QueryId(self.number());
-        self.queries.insert(query, now + REACH_WITHIN);
-        (query, now + REACH_WITHIN)
+        self.queries.insert(query, now + LOOKUP_WITHIN);
+        (query, now + LOOKUP_WITHIN)
     }
 
     /// A look-up is answered, or given up.

@@ -165,7 +165,7 @@ impl Agent {
         }
         let status = match lost {
             Lost::Silent => 408,
-            Lost::Unreachable => 503,
+            Lost::Unreachable | Lost::Nowhere(_) => 503,
         };
         self.registration_failed(key, status, None);
     }

@@ -1,13 +1,15 @@
 //! Phones tell where they are: REGISTER, authenticated, and the contacts it leaves behind.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::guarding::{Admission, Guard};
 use super::servers::ServerKey;
 use super::vocabulary::{AgentConfig, Binding, Flow, Lookup, Report, Transport, UnboundBecause};
 use super::{Agent, Due};
 use crate::digest::{Algorithm, Credentials, DigestServer, UserSecrets, Verdict};
-use crate::message::{HeaderName, Host, Method, NameAddr, TransportName, Uri};
+use crate::message::{HeaderName, Host, Method, NameAddr, Response, TransportName, Uri};
 use crate::registrar::{Change, Registrar, RegistrarConfig, Source, StoredBinding};
 
 /// Stands for the flow of a contact whose connection is gone.
@@ -17,6 +19,7 @@ const NO_FLOW: Flow = Flow(u64::MAX);
 #[derive(Debug)]
 pub(super) struct Locations {
     parts: Option<Parts>,
+    guard: Guard,
     /// The address of record as the phone wrote it, by our key for it.
     aor_uris: BTreeMap<String, Uri>,
 }
@@ -42,12 +45,13 @@ impl Locations {
                 .offering(&wanted.algorithms);
             Parts { registrar, digest }
         });
-        Self { parts, aor_uris: BTreeMap::new() }
+        let guard = Guard::new(config.registrar.as_ref().map(|wanted| wanted.guesses).unwrap_or_default());
+        Self { parts, guard, aor_uris: BTreeMap::new() }
     }
 
     /// Whether a contact is reached by this flow.
-    pub(super) fn uses(&self, now: Instant, flow: Flow) -> bool {
-        self.parts.as_ref().is_some_and(|parts| parts.registrar.all(now).any(|stored| stored.flow == Some(flow.0)))
+    pub(super) fn uses(&self, flow: Flow) -> bool {
+        self.parts.as_ref().is_some_and(|parts| parts.registrar.carries(flow.0))
     }
 }
 
@@ -70,23 +74,12 @@ impl Agent {
         let Some(credentials) = Credentials::find(&request.headers, &HeaderName::Authorization, &realm) else {
             return self.challenge(key, false);
         };
-        let domain = match &to.uri.host {
-            Host::Domain(name) => name.clone(),
-            Host::Ip(ip) => ip.to_string(),
-        };
-        let (aor, secrets) = self.secrets(credentials.username(), &domain);
-        let Some(parts) = &mut self.registrar.parts else { return self.reply(key, 405) };
-        match parts.digest.check(now, &credentials, &Method::Register, secrets.as_ref()) {
-            Verdict::Accepted => {}
-            Verdict::Stale => return self.challenge(key, true),
-            Verdict::Wrong => {
-                self.counters.authentication_failed += 1;
-                return self.challenge(key, false);
-            }
+        let Some(aor) = self.prove(key, &credentials, &Method::Register, &to.uri) else { return };
+        if !to.uri.is_sip() {
+            return self.reply(key, 403);
         }
-        // RFC 3261 §10.3 step 4: he may change his own contacts and nobody else's.
-        let is_own = to.uri.user_text().is_some_and(|user| user.eq_ignore_ascii_case(credentials.username()));
-        let Some(aor) = aor.filter(|_| is_own && to.uri.is_sip()) else { return self.reply(key, 403) };
+        // Its repetition is no replay: the answer is kept for it.
+        self.trust(key);
 
         self.report_expired();
         let came_from = Source {
@@ -105,11 +98,87 @@ impl Agent {
         self.report_changes(registered.changes, UnboundBecause::Unregistered);
     }
 
-    /// Asks with every algorithm of the configuration; the phone takes what it knows (RFC 8760 §2.4).
-    fn challenge(&mut self, key: ServerKey, is_stale: bool) {
+    /// Whether a request comes from the user of an address of record, by its credentials; answered otherwise. Gives the
+    /// key of the address of record.
+    pub(super) fn prove(
+        &mut self,
+        key: ServerKey,
+        credentials: &Credentials,
+        method: &Method,
+        owner: &Uri,
+    ) -> Option<String> {
         let now = self.now;
+        let source = self.servers.get(&key)?.source;
+        let username = credentials.username();
+        let (aor, secrets) = self.secrets(username, &domain_of(owner));
+        let is_registered_here = aor.as_ref().is_some_and(|aor| self.is_registered_at(aor, source.address));
+        if !is_registered_here {
+            match self.registrar.guard.admit(now, source.address.ip(), username) {
+                Admission::Check => {}
+                Admission::Wait(time) => {
+                    self.counters.guesses_refused += 1;
+                    let seconds = time.as_secs() + 1 + self.naming.below(3);
+                    let later = move |response: Response| response.with(HeaderName::RetryAfter, seconds.to_string());
+                    self.reply_with(key, 503, later);
+                    return None;
+                }
+                Admission::Ignore => {
+                    self.counters.guesses_refused += 1;
+                    self.drop_server(key);
+                    return None;
+                }
+            }
+        }
+        let parts = self.registrar.parts.as_mut()?;
+        match parts.digest.check(now, source.address.ip(), credentials, method, secrets.as_ref()) {
+            Verdict::Accepted => self.registrar.guard.was_right(now, source.address.ip(), username),
+            Verdict::Stale => {
+                self.challenge(key, true);
+                return None;
+            }
+            Verdict::Unusable => {
+                self.challenge(key, false);
+                return None;
+            }
+            Verdict::Wrong => {
+                self.counters.authentication_failed += 1;
+                self.registrar.guard.was_wrong(now, source.address.ip(), username);
+                self.challenge(key, false);
+                return None;
+            }
+        }
+        // RFC 3261 §10.3 step 4: he may change his own contacts and nobody else's.
+        let is_own = owner.user_text().is_some_and(|user| user.eq_ignore_ascii_case(username));
+        if !is_own {
+            self.reply(key, 403);
+        }
+        aor.filter(|_| is_own)
+    }
+
+    /// The key of an address of record, if it is one of our users'.
+    pub(super) fn user_of(&self, uri: &Uri) -> Option<String> {
+        self.registrar.parts.as_ref()?;
+        self.secrets(&uri.user_text()?, &domain_of(uri)).0
+    }
+
+    /// Whether somebody has registered a contact from exactly there.
+    fn is_registered_at(&self, aor: &str, address: SocketAddr) -> bool {
+        let Some(parts) = &self.registrar.parts else { return false };
+        parts.registrar.of(self.now, aor).iter().any(|stored| stored.source == address)
+    }
+
+    /// Whether somebody has registered a contact from there, at any port.
+    pub(super) fn is_registered_from(&self, aor: &str, ip: IpAddr) -> bool {
+        let Some(parts) = &self.registrar.parts else { return false };
+        parts.registrar.of(self.now, aor).iter().any(|stored| stored.source.ip() == ip)
+    }
+
+    /// Asks with every algorithm of the configuration; the phone takes what it knows (RFC 8760 §2.4).
+    pub(super) fn challenge(&mut self, key: ServerKey, is_stale: bool) {
+        let now = self.now;
+        let Some(peer) = self.servers.get(&key).map(|transaction| transaction.source.address.ip()) else { return };
         let Some(parts) = &mut self.registrar.parts else { return };
-        let challenges = parts.digest.challenges(now, is_stale);
+        let challenges = parts.digest.challenges(now, peer, is_stale);
         self.reply_with(key, 401, |response| {
             challenges.into_iter().fold(response, |response, line| response.with(HeaderName::WwwAuthenticate, line))
         });
@@ -230,6 +299,14 @@ impl Agent {
             expires_at: self.now + stored.expires_in,
             contact: contact.uri,
         })
+    }
+}
+
+/// The host of an address of record.
+fn domain_of(uri: &Uri) -> String {
+    match &uri.host {
+        Host::Domain(name) => name.clone(),
+        Host::Ip(ip) => ip.to_string(),
     }
 }
 

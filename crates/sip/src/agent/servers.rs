@@ -59,6 +59,9 @@ pub(super) struct ServerTransaction {
     pub(super) tag: String,
     /// The leg that answers it, for an INVITE, UPDATE or whatever takes time.
     pub(super) leg: Option<LegKey>,
+    /// It comes from somebody we know: the answer is kept, and repeated where the protocol says so. A stranger's request is
+    /// answered once for each time that it comes, and leaves nothing behind (RFC 3261 §8.2.7): its source may be forged.
+    is_trusted: bool,
     reply_to: SocketAddr,
     machine: Machine,
     last: Option<Vec<u8>>,
@@ -79,7 +82,7 @@ impl Agent {
             let invite = ServerName { method: Method::Invite, ..name };
             match self.server_index.get(&invite).copied() {
                 Some(key) if !self.is_accepted(key) => self.failure_acknowledged(key),
-                Some(_) | None => self.success_acknowledged(&request),
+                Some(_) | None => self.success_acknowledged(&request, source),
             }
             return;
         }
@@ -90,9 +93,10 @@ impl Agent {
         // Everything else is new. A full agent answers without keeping anything; what belongs to a dialog, above all
         // its end, has room for as much again.
         let is_within = request.headers.to().is_ok_and(|to| to.tag().is_some()) || request.method == Method::Cancel;
-        if self.is_filled(if is_within { 2 } else { 1 }) {
+        let begins = matches!(request.method, Method::Invite | Method::Register) && !is_within;
+        if self.is_filled(if is_within { 2 } else { 1 }) || begins && self.is_overloaded {
             self.counters.shed += 1;
-            let tag = self.naming.tag();
+            let tag = self.naming.tag_for(&name.branch, &origin.call_id, &origin.from_tag);
             let response = Response::to_request(&request, 503, "").with_to_tag(&tag);
             let seconds = 2 + self.naming.below(8);
             let response = response.with(HeaderName::RetryAfter, seconds.to_string());
@@ -140,6 +144,7 @@ impl Agent {
             reply_to: reply_to(via, source),
             tag: self.naming.tag(),
             leg: None,
+            is_trusted: false,
             last: None,
             request,
             source,
@@ -281,8 +286,16 @@ impl Agent {
     fn receive_cancel(&mut self, key: ServerKey) {
         let Some(transaction) = self.servers.get(&key) else { return };
         let name = ServerName { method: Method::Invite, ..transaction.name.clone() };
+        let from = transaction.source.address.ip();
         let cause = transaction.request.headers.reason().ok().flatten().and_then(|reason| reason.cause);
-        let Some(&invite) = self.server_index.get(&name) else {
+        let invite = self.server_index.get(&name).copied();
+        // Hop by hop: whoever sent the INVITE sends its CANCEL, and nobody else has any business with it.
+        let is_from_there =
+            |invite: &ServerKey| self.servers.get(invite).is_some_and(|one| one.source.address.ip() == from);
+        if invite.is_some_and(|invite| !is_from_there(&invite)) {
+            self.counters.foreign_received += 1;
+        }
+        let Some(invite) = invite.filter(is_from_there) else {
             self.reply(key, 481);
             return;
         };
@@ -290,6 +303,7 @@ impl Agent {
         if let Some(transaction) = self.servers.get_mut(&key) {
             // RFC 3261 §9.2: the To tag of both answers is the same.
             transaction.tag = tag;
+            transaction.is_trusted = true;
         }
         self.reply(key, 200);
         if self.is_proceeding(invite) {
@@ -355,6 +369,12 @@ impl Agent {
         if !may_be_sent {
             return;
         }
+        let is_forgotten = status >= 200 && !transaction.is_trusted;
+        if is_forgotten {
+            // RFC 3261 §8.2.7: each time the same tag, although nothing is remembered.
+            let (name, origin) = (&transaction.name, &transaction.origin);
+            transaction.tag = self.naming.tag_for(&name.branch, &origin.call_id, &origin.from_tag);
+        }
         let mut response = Response::to_request(&transaction.request, status, "");
         response = more(response);
         if status > 100 {
@@ -369,7 +389,18 @@ impl Agent {
         let (source, reply_to) = (transaction.source, transaction.reply_to);
         self.counters.responses_sent += 1;
         self.transmit_reply(source, reply_to, bytes);
-        self.watch_server(key);
+        if is_forgotten {
+            self.drop_server(key);
+        } else {
+            self.watch_server(key);
+        }
+    }
+
+    /// The request comes from somebody we know.
+    pub(super) fn trust(&mut self, key: ServerKey) {
+        if let Some(transaction) = self.servers.get_mut(&key) {
+            transaction.is_trusted = true;
+        }
     }
 
     /// Time for one transaction.
@@ -410,7 +441,7 @@ impl Agent {
         self.alarms.set(Due::Server(key), deadline);
     }
 
-    fn drop_server(&mut self, key: ServerKey) {
+    pub(super) fn drop_server(&mut self, key: ServerKey) {
         self.alarms.set(Due::Server(key), None);
         let Some(transaction) = self.servers.remove(&key) else { return };
         self.server_index.remove(&transaction.name);

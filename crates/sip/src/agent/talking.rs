@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::clients::{ClientKey, Owner, Sending, add_reason, retry_after};
 use super::network::{Hop, Way};
+use super::peers::Peer;
 use super::servers::{ALLOW, SUPPORTED, ServerKey};
 use super::vocabulary::{EndReason, HangUpCause, LegKey, Report, Snapshot};
 use super::{Agent, Due, Leg, calling::sdp_of};
@@ -24,6 +25,7 @@ const REFRESH_AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) dialog: Dialog,
+    pub(super) peer: Peer,
     local_sdp: Vec<u8>,
     remote_sdp: Vec<u8>,
     ack: Ack,
@@ -87,6 +89,7 @@ impl Session {
     /// We called and were answered.
     pub(super) fn of_caller(
         dialog: Dialog,
+        peer: Peer,
         local_sdp: Vec<u8>,
         remote_sdp: Vec<u8>,
         confirm_by: Instant,
@@ -94,18 +97,24 @@ impl Session {
         invite: ClientKey,
     ) -> Self {
         let ack = Ack::Held { number: dialog.local_cseq, until: confirm_by };
-        Self { ack, account, invite: Some(invite), ..Self::new(dialog, local_sdp, remote_sdp) }
+        Self { ack, account, invite: Some(invite), ..Self::new(dialog, peer, local_sdp, remote_sdp) }
     }
 
     /// We were called and have answered, with an answer or, if the INVITE had no offer, with our own.
-    pub(super) fn of_callee(dialog: Dialog, local_sdp: Vec<u8>, offer: Option<Vec<u8>>, key: ServerKey) -> Self {
+    pub(super) fn of_callee(
+        dialog: Dialog,
+        peer: Peer,
+        local_sdp: Vec<u8>,
+        offer: Option<Vec<u8>>,
+        key: ServerKey,
+    ) -> Self {
         let unacknowledged = Unacknowledged {
             key,
             number: dialog.remote_cseq.unwrap_or_default(),
             has_offer: offer.is_none(),
             is_first: true,
         };
-        let mut session = Self::new(dialog, local_sdp, offer.unwrap_or_default());
+        let mut session = Self::new(dialog, peer, local_sdp, offer.unwrap_or_default());
         session.unacknowledged = Some(unacknowledged);
         session.offers.remote_begins();
         session
@@ -116,12 +125,13 @@ impl Session {
         let Restored { mut dialog, local_sdp, remote_sdp, timer } = restored;
         let inherited = Some(dialog.skip_untold());
         let timer = timer.map(|timer| SessionTimer::starting(now, timer.interval, timer.ours));
-        Self { account, timer, inherited, ..Self::new(dialog, local_sdp, remote_sdp) }
+        Self { account, timer, inherited, ..Self::new(dialog, Peer::default(), local_sdp, remote_sdp) }
     }
 
-    fn new(dialog: Dialog, local_sdp: Vec<u8>, remote_sdp: Vec<u8>) -> Self {
+    fn new(dialog: Dialog, peer: Peer, local_sdp: Vec<u8>, remote_sdp: Vec<u8>) -> Self {
         Self {
             dialog,
+            peer,
             local_sdp,
             remote_sdp,
             ack: Ack::None,

@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use super::guarding::GuessLimits;
 pub use crate::digest::Algorithm;
+use crate::locate::{Answer, Question};
 use crate::message::Uri;
 
 /// One way in and out of this process: a listening UDP socket, a TCP listener or one TCP connection.
@@ -22,7 +24,7 @@ pub struct Flow(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectId(pub u64);
 
-/// Names a look-up of a host name that the agent asked for.
+/// Names a look-up that the agent asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryId(pub u64);
 
@@ -105,6 +107,8 @@ pub struct RegistrarConfig {
     pub expires_default: Duration,
     /// Contacts of one address of record at one time.
     pub contacts_max: usize,
+    /// What is done about those who guess passwords.
+    pub guesses: GuessLimits,
 }
 
 impl Default for RegistrarConfig {
@@ -116,6 +120,7 @@ impl Default for RegistrarConfig {
             expires_max: Duration::from_hours(1),
             expires_default: Duration::from_mins(10),
             contacts_max: 10,
+            guesses: GuessLimits::default(),
         }
     }
 }
@@ -140,7 +145,7 @@ pub struct AgentConfig {
     pub seed: [u8; 32],
     /// Estimated round trip, 500 ms (RFC 3261 §17.1.1.1); all of the protocol's timers are multiples of it.
     pub t1: Duration,
-    /// A target that has not said a word is given up after this, if there is another one to try.
+    /// A target that has not said a word is left after this, if there is another one to try.
     pub failover_after: Duration,
     /// An incoming call is refused with 480 when the user of the agent has not answered it by then.
     pub incoming_ring_for: Duration,
@@ -148,8 +153,11 @@ pub struct AgentConfig {
     pub transactions_max: usize,
     /// Legs at one time; more calls are refused with 503.
     pub legs_max: usize,
-    /// Stream connections at one time whose bytes are parsed; more are closed.
+    /// Stream connections at one time. One more takes the place of the one that has done nothing for longest and that no
+    /// registration and no call uses; if all are used, it is closed.
     pub streams_max: usize,
+    /// As `streams_max`, for connections from one address.
+    pub streams_per_address_max: usize,
     /// A stream on which nothing was received for this long is closed, unless a dialog uses it.
     pub stream_idle: Duration,
     /// An earlier process of this node left legs that will be taken up: until [`Order::TakenUp`], or this is over, what
@@ -176,6 +184,7 @@ impl AgentConfig {
             transactions_max: 50_000,
             legs_max: 20_000,
             streams_max: 10_000,
+            streams_per_address_max: 1_000,
             stream_idle: Duration::from_mins(10),
             take_up_within: None,
             trace: false,
@@ -237,14 +246,16 @@ pub enum Input<'a> {
     /// Bytes arrived on a connection. The first call for an unknown flow makes it known: a connection that the peer
     /// opened.
     Stream { flow: Flow, source: SocketAddr, local: SocketAddr, bytes: &'a [u8] },
+    /// A peer has opened a connection. Bytes of a connection that was not told of make it known too.
+    Accepted { flow: Flow, source: SocketAddr, local: SocketAddr },
     /// A connection is gone.
     StreamClosed { flow: Flow },
     /// A connection that [`Output::Connect`] asked for stands.
     Connected { connect: ConnectId, flow: Flow, local: SocketAddr, remote: SocketAddr },
     /// A connection that [`Output::Connect`] asked for could not be established.
     ConnectFailed { connect: ConnectId },
-    /// The answer to [`Output::Resolve`], best address first; empty if the name has none.
-    Resolved { query: QueryId, addresses: Vec<SocketAddr> },
+    /// The answer to [`Output::LookUp`].
+    LookedUp { query: QueryId, answer: Answer },
     /// Something is to be done.
     Order(Order),
     /// Time has passed; give it whenever [`crate::agent::Agent::deadline`] is reached.
@@ -260,9 +271,9 @@ pub enum Output {
     Connect { connect: ConnectId, transport: Transport, destination: SocketAddr },
     /// Close a connection.
     CloseFlow(Flow),
-    /// Look a host name up; answer with [`Input::Resolved`]. Without a port the default (or the SRV record's) is
-    /// meant; the addresses given back carry the port.
-    Resolve { query: QueryId, host: String, port: Option<u16>, transport: Option<Transport> },
+    /// Ask DNS; answer with [`Input::LookedUp`]. A shell that knows only addresses says of everything else that there
+    /// is none.
+    LookUp { query: QueryId, question: Question },
     /// Something happened.
     Report(Report),
 }
@@ -316,6 +327,9 @@ pub enum Order {
     RemoveBindings { aor: String },
     /// Refuse new dialogs with 503 from here on.
     Drain,
+    /// While it is true, new dialogs and registrations are refused with 503 before anything is done about them. What
+    /// goes on goes on, and what ends calls gets through.
+    Overloaded(bool),
 }
 
 /// [`Order::Dial`].
@@ -531,11 +545,9 @@ impl Binding {
         Branch {
             to: Some(self.aor_uri.clone()),
             routes: self.path.clone(),
-            hint: self.path.is_empty().then_some(Hint {
-                flow: Some(self.flow),
-                transport: self.transport,
-                destination: self.source,
-            }),
+            // With a Path (RFC 3327) the source is the proxy that its topmost element names. Whatever a phone writes into
+            // Contact or Path: its calls go to where its password came from.
+            hint: Some(Hint { flow: Some(self.flow), transport: self.transport, destination: self.source }),
             ..Branch::to_uri(self.contact.clone())
         }
     }
@@ -572,6 +584,12 @@ pub struct Counters {
     pub shed: u64,
     pub authentication_failed: u64,
     pub stray_received: u64,
+    /// Requests and responses of a call that came from somewhere else than the call's peer.
+    pub foreign_received: u64,
+    /// Passwords that were not looked at, because whoever sent them has to wait.
+    pub guesses_refused: u64,
+    /// Connections that were closed because they held room and did nothing.
+    pub streams_evicted: u64,
 }
 
 /// What happened. Each leg that was dialled or that came in ends with exactly one [`Report::Failed`] or

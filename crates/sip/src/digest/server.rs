@@ -1,6 +1,7 @@
 //! The side that challenges and checks.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -71,10 +72,14 @@ impl Credentials {
 pub enum Verdict {
     /// They are who they say.
     Accepted,
-    /// They know the password, but the nonce is too old, used up or not ours: challenge again with `stale=true`.
+    /// The nonce is too old, used up, or not one that we gave to this peer: challenge again with `stale=true`. Whether
+    /// they know the password is not said, and not looked at: nobody can guess with a nonce that he did not ask for.
     Stale,
-    /// They do not know the password, or there is no such user.
+    /// They do not know the password, or there is no such user. The nonce is good, so they do receive what is sent to
+    /// their address.
     Wrong,
+    /// Not an answer that can be checked: parameters are missing, or the algorithm was not offered. Challenge again.
+    Unusable,
 }
 
 /// Challenges and checks for one realm.
@@ -101,7 +106,7 @@ impl std::fmt::Debug for DigestServer {
 
 /// When a nonce was made, in milliseconds after the start, and its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct NonceId {
+pub(super) struct NonceId {
     made_ms: u64,
     number: u64,
 }
@@ -158,9 +163,10 @@ impl DigestServer {
     }
 
     /// The values of `WWW-Authenticate` or `Proxy-Authenticate`, one line each, strongest first (RFC 8760 §2.4).
-    pub fn challenges(&mut self, now: Instant, stale: bool) -> Vec<Vec<u8>> {
+    /// The nonce is good only for answers from `peer`.
+    pub fn challenges(&mut self, now: Instant, peer: IpAddr, stale: bool) -> Vec<Vec<u8>> {
         self.issued += 1;
-        let nonce = self.nonce(NonceId { made_ms: self.millis(now), number: self.issued });
+        let nonce = self.nonce(NonceId { made_ms: self.millis(now), number: self.issued }, peer);
         let stale = if stale { ", stale=true" } else { "" };
         let realm = scan::quote(self.realm.as_bytes());
         self.algorithms
@@ -183,11 +189,14 @@ impl DigestServer {
     pub fn check(
         &mut self,
         now: Instant,
+        peer: IpAddr,
         credentials: &Credentials,
         method: &Method,
         secrets: Option<&UserSecrets>,
     ) -> Verdict {
-        let Some(given) = Given::read(&credentials.params, &self.algorithms) else { return Verdict::Wrong };
+        let Some(given) = Given::read(&credentials.params, &self.algorithms) else { return Verdict::Unusable };
+        // RFC 7616 §3.3: stale says that the nonce is invalid, and nothing else.
+        let Some(nonce) = self.young_nonce(now, given.nonce, peer) else { return Verdict::Stale };
         let unknown = "0".repeat(64);
         let ha1 = match (secrets, given.algorithm) {
             (Some(secrets), Algorithm::Md5) => &secrets.md5,
@@ -199,17 +208,19 @@ impl DigestServer {
         if !is_right || secrets.is_none() {
             return Verdict::Wrong;
         }
-        if self.take(now, given.nonce, given.count) { Verdict::Accepted } else { Verdict::Stale }
+        if self.take(now, nonce, given.count) { Verdict::Accepted } else { Verdict::Stale }
     }
 
-    /// Whether the nonce is ours and young, and the count was not used before.
-    pub(super) fn take(&mut self, now: Instant, nonce: &[u8], count: u32) -> bool {
-        let Some(id) = self.read_nonce(nonce) else { return false };
-        let lifetime_ms = NONCE_LIFETIME.as_millis() as u64;
-        let oldest_ms = self.millis(now).saturating_sub(lifetime_ms);
-        if id.made_ms < oldest_ms || self.forgotten.is_some_and(|forgotten| id <= forgotten) {
-            return false;
-        }
+    /// The nonce, if it is ours, for this peer, and young.
+    pub(super) fn young_nonce(&self, now: Instant, nonce: &[u8], peer: IpAddr) -> Option<NonceId> {
+        let id = self.read_nonce(nonce, peer)?;
+        let is_old = id.made_ms < self.oldest_ms(now) || self.forgotten.is_some_and(|forgotten| id <= forgotten);
+        (!is_old).then_some(id)
+    }
+
+    /// Whether the count of this nonce was not used before.
+    pub(super) fn take(&mut self, now: Instant, id: NonceId, count: u32) -> bool {
+        let oldest_ms = self.oldest_ms(now);
         while let Some(first) = self.used.first_entry() {
             if first.key().made_ms >= oldest_ms {
                 break;
@@ -225,23 +236,28 @@ impl DigestServer {
         is_new
     }
 
+    /// When the oldest nonce was made that is still good.
+    fn oldest_ms(&self, now: Instant) -> u64 {
+        self.millis(now).saturating_sub(NONCE_LIFETIME.as_millis() as u64)
+    }
+
     fn millis(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.started).as_millis() as u64
     }
 
-    fn nonce(&self, id: NonceId) -> String {
+    fn nonce(&self, id: NonceId, peer: IpAddr) -> String {
         let mut bytes = Vec::with_capacity(32);
         bytes.extend(id.made_ms.to_be_bytes());
         bytes.extend(id.number.to_be_bytes());
-        let signature = self.sign(&bytes);
+        let signature = self.sign(&bytes, peer);
         bytes.extend(&signature[..16]);
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    fn read_nonce(&self, nonce: &[u8]) -> Option<NonceId> {
+    fn read_nonce(&self, nonce: &[u8], peer: IpAddr) -> Option<NonceId> {
         let bytes: [u8; 32] = URL_SAFE_NO_PAD.decode(nonce).ok()?.try_into().ok()?;
         let (id, signature) = bytes.split_at(16);
-        if !bool::from(self.sign(id)[..16].ct_eq(signature)) {
+        if !bool::from(self.sign(id, peer)[..16].ct_eq(signature)) {
             return None;
         }
         let (made_ms, number) = id.split_at(8);
@@ -251,15 +267,24 @@ impl DigestServer {
         })
     }
 
-    /// HMAC-SHA-256 (RFC 2104) with our secret, over our realm and the bytes.
-    fn sign(&self, bytes: &[u8]) -> [u8; 32] {
+    /// HMAC-SHA-256 (RFC 2104) with our secret, over our realm, the peer and the bytes.
+    fn sign(&self, bytes: &[u8], peer: IpAddr) -> [u8; 32] {
+        let peer = match peer.to_canonical() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+            IpAddr::V6(ip) => ip.octets(),
+        };
         let mut inner_pad = [0x36_u8; 64];
         let mut outer_pad = [0x5c_u8; 64];
         for (at, byte) in self.secret.iter().enumerate() {
             inner_pad[at] ^= byte;
             outer_pad[at] ^= byte;
         }
-        let inner = Sha256::new().chain_update(inner_pad).chain_update(bytes).chain_update(&self.realm).finalize();
+        let inner = Sha256::new()
+            .chain_update(inner_pad)
+            .chain_update(bytes)
+            .chain_update(peer)
+            .chain_update(&self.realm)
+            .finalize();
         Sha256::new().chain_update(outer_pad).chain_update(inner).finalize().into()
     }
 }

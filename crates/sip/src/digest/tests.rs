@@ -1,11 +1,13 @@
 //! The examples of the RFCs, and client and server against each other.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::message::{HeaderName, Method, Request, Response, Uri};
 
 const REALM: &str = "contoso.example";
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 fn secrets(user: &str, password: &str) -> UserSecrets {
     UserSecrets {
@@ -37,7 +39,7 @@ impl Pair {
     }
 
     fn challenged(&mut self, request: &mut Request, stale: bool) -> Result<(), DigestError> {
-        let values = self.server.challenges(self.now, stale);
+        let values = self.server.challenges(self.now, PEER, stale);
         let response = values
             .into_iter()
             .fold(Response::new(401, ""), |response, value| response.with(HeaderName::WwwAuthenticate, value));
@@ -47,7 +49,7 @@ impl Pair {
     fn check(&mut self, request: &Request) -> Option<Verdict> {
         let credentials = Credentials::find(&request.headers, &HeaderName::Authorization, REALM)?;
         assert_eq!(credentials.username(), "front-desk");
-        Some(self.server.check(self.now, &credentials, &request.method, Some(&secrets("front-desk", "right"))))
+        Some(self.server.check(self.now, PEER, &credentials, &request.method, Some(&secrets("front-desk", "right"))))
     }
 }
 
@@ -112,7 +114,7 @@ fn an_unknown_user_looks_like_a_wrong_password() {
     let mut request = register();
     pair.challenged(&mut request, false).unwrap();
     let credentials = Credentials::find(&request.headers, &HeaderName::Authorization, REALM).unwrap();
-    assert_eq!(pair.server.check(pair.now, &credentials, &Method::Register, None), Verdict::Wrong);
+    assert_eq!(pair.server.check(pair.now, PEER, &credentials, &Method::Register, None), Verdict::Wrong);
 }
 
 #[test]
@@ -159,6 +161,30 @@ fn nonces_of_others_are_stale() {
 }
 
 #[test]
+fn a_nonce_is_for_the_one_who_asked() {
+    let elsewhere: IpAddr = Ipv4Addr::new(192, 0, 2, 2).into();
+    for password in ["right", "wrong"] {
+        let mut pair = Pair::new(password);
+        let mut request = register();
+        pair.challenged(&mut request, false).unwrap();
+        let credentials = Credentials::find(&request.headers, &HeaderName::Authorization, REALM).unwrap();
+        let secrets = secrets("front-desk", "right");
+        // Right or wrong, the answer is the same: nothing is learnt, and nothing is held against that address.
+        let verdict = pair.server.check(pair.now, elsewhere, &credentials, &Method::Register, Some(&secrets));
+        assert_eq!(verdict, Verdict::Stale);
+    }
+}
+
+#[test]
+fn a_stale_nonce_tells_nothing_about_the_password() {
+    let mut pair = Pair::new("wrong");
+    let mut request = register();
+    pair.challenged(&mut request, false).unwrap();
+    pair.now += NONCE_LIFETIME + Duration::from_millis(1);
+    assert_eq!(pair.check(&request), Some(Verdict::Stale));
+}
+
+#[test]
 fn two_requests_may_be_challenged_side_by_side() {
     let mut client = DigestClient::new("bob", "zanzibar");
     let asked = challenge(&["Digest realm=\"a\", nonce=\"n1\", qop=\"auth\""]);
@@ -188,9 +214,10 @@ fn memory_of_nonces_is_bounded() {
     pair.challenged(&mut first, false).unwrap();
     assert_eq!(pair.check(&first), Some(Verdict::Accepted));
     for _ in 0..NONCES_MAX {
-        let challenge = String::from_utf8(pair.server.challenges(pair.now, false).remove(0)).unwrap();
+        let challenge = String::from_utf8(pair.server.challenges(pair.now, PEER, false).remove(0)).unwrap();
         let nonce = challenge.split('"').nth(3).unwrap();
-        assert!(pair.server.take(pair.now, nonce.as_bytes(), 1));
+        let id = pair.server.young_nonce(pair.now, nonce.as_bytes(), PEER).unwrap();
+        assert!(pair.server.take(pair.now, id, 1));
     }
     // The first nonce was forgotten; a repetition is still not accepted.
     assert_eq!(pair.check(&first), Some(Verdict::Stale));
@@ -250,7 +277,7 @@ fn the_next_nonce_is_used() {
 }
 
 #[test]
-fn garbage_is_wrong_and_nothing_worse() {
+fn garbage_is_challenged_and_nothing_worse() {
     let mut pair = Pair::new("right");
     for value in [
         "Digest",
@@ -261,6 +288,6 @@ fn garbage_is_wrong_and_nothing_worse() {
         "NoOneKnowsThisScheme opaque-data=here",
     ] {
         let request = register().with(HeaderName::Authorization, value);
-        assert!(matches!(pair.check(&request), None | Some(Verdict::Wrong)), "{value}");
+        assert!(matches!(pair.check(&request), None | Some(Verdict::Stale | Verdict::Unusable)), "{value}");
     }
 }

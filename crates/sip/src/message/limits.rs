@@ -22,5 +22,9 @@ pub const MAX_FORWARDS_MAX: u32 = 255;
 /// one unfinished message and one read.
 pub const STREAM_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
 
+/// Longest body over a stream that is refused and skipped. A longer one, or a lie about it, ends the stream: nobody is read
+/// for hours on his word that a message will come.
+pub const SKIPPED_BYTES_MAX: u64 = 1024 * 1024;
+
 /// Most elements of one comma-separated list, over all its header lines. Keeps the answer to a crafted list cheap.
 pub const LIST_MAX: usize = 256;

@@ -3,7 +3,7 @@
 //! A message that is wrong but whose length is known is reported and the next one is read; only a lost boundary ends
 //! the stream.
 
-use super::limits::{MESSAGE_BYTES_MAX, STREAM_BYTES_MAX};
+use super::limits::{MESSAGE_BYTES_MAX, SKIPPED_BYTES_MAX, STREAM_BYTES_MAX};
 use super::parse::{Head, Malformed, Problem, head_length};
 use super::{HeaderName, Message};
 
@@ -60,6 +60,16 @@ impl StreamParser {
         self.waiting.extend_from_slice(bytes);
     }
 
+    /// Bytes of a message that has begun and is not whole.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether a message has begun and is not whole, or the rest of a refused one is still to come.
+    pub fn is_unfinished(&self) -> bool {
+        self.skipping > 0 || !(self.waiting.is_empty() || self.waiting == b"\r")
+    }
+
     /// Whether the stream was given up.
     pub fn is_lost(&self) -> bool {
         self.lost
@@ -109,6 +119,9 @@ impl StreamParser {
         let end = usize::try_from(length).ok().and_then(|length| head_end.checked_add(length));
         let Some(end) = end.filter(|end| *end <= MESSAGE_BYTES_MAX) else {
             head.note(Problem::TooLong, 513);
+            if length > SKIPPED_BYTES_MAX {
+                return Some(self.lose_after(head));
+            }
             let here = (self.waiting.len() - head_end) as u64;
             let skipped = here.min(length);
             self.consume(head_end + skipped as usize);

@@ -2,6 +2,8 @@
 
 mod bad_days;
 mod challenges;
+mod hostile;
+mod locating;
 mod offers;
 mod plain;
 mod registering;

@@ -60,8 +60,8 @@ fn nobody_listening_is_unreachable_at_once() {
 #[test]
 fn a_name_is_looked_up_and_its_addresses_tried_in_turn() {
     let mut world = World::pair(4);
-    let (dead, alive) = ("10.0.0.99:5060".parse().expect("an address"), world.nodes[1].address);
-    world.names.insert("carrier.example".to_owned(), vec![dead, alive]);
+    let (dead, alive) = ("10.0.0.99".parse().expect("an address"), world.nodes[1].address.ip());
+    world.dns_host("carrier.example", &[dead, alive]);
     let target = "sip:+12065550100@carrier.example;transport=tcp".parse().expect("a URI");
     world.dial_branches(0, LEG, vec![Branch::to_uri(target)], seconds(30));
     let leg = world.wait_incoming(1);

@@ -1,13 +1,14 @@
 //! A world of agents in one thread: a clock we turn, and a network that loses, repeats and reorders by a seed.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use sip::agent::{
     Agent, AgentConfig, Branch, Caller, ConnectId, Dial, Flow, HangUpCause, Input, LegKey, Order, Output, Report,
     Transport,
 };
+use sip::locate::{Answer, Naptr, Question, Record, RecordKind, Srv};
 use sip::message::Uri;
 
 pub(crate) const OFFER: &[u8] =
@@ -36,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) reports: Vec<Report>,
     /// Every message it sent, as text, with the time.
     pub(crate) sent: Vec<(Instant, String)>,
+    /// Where each of them went.
+    destinations: Vec<SocketAddr>,
     /// Connections: our flow, and the peer's node and flow.
     streams: BTreeMap<Flow, (usize, Flow)>,
     pub(crate) is_down: bool,
@@ -62,7 +65,10 @@ pub(crate) struct World {
     pub(crate) filter: Option<Filter>,
     /// Changes messages on their way.
     pub(crate) rewrite: Option<Rewrite>,
-    pub(crate) names: BTreeMap<String, Vec<SocketAddr>>,
+    /// What DNS says; of everything else that there is none.
+    pub(crate) zone: BTreeMap<Question, Answer>,
+    /// What DNS was asked.
+    pub(crate) questions: Vec<Question>,
     parcels: BTreeMap<(Instant, u64), Parcel>,
     count: u64,
     random: u64,
@@ -80,7 +86,8 @@ impl World {
             weather: FINE,
             filter: None,
             rewrite: None,
-            names: BTreeMap::new(),
+            zone: BTreeMap::new(),
+            questions: Vec::new(),
             parcels: BTreeMap::new(),
             count: 0,
             random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
@@ -106,6 +113,7 @@ impl World {
             address,
             reports: Vec::new(),
             sent: Vec::new(),
+            destinations: Vec::new(),
             streams: BTreeMap::new(),
             is_down: false,
         });
@@ -118,6 +126,37 @@ impl World {
         let address = self.nodes[node].address;
         listen(&mut self.nodes[node].agent, self.now, address);
         self.nodes[node].reports.clear();
+    }
+
+    /// DNS knows an address of a name.
+    pub(crate) fn dns_host(&mut self, name: &str, addresses: &[IpAddr]) {
+        let question = Question::new(RecordKind::Address, name);
+        self.zone.insert(question, Answer::addresses(addresses.iter().copied(), seconds(300)));
+    }
+
+    /// DNS knows servers: priority, port and host of each.
+    pub(crate) fn dns_servers(&mut self, name: &str, servers: &[(u16, u16, &str)]) {
+        let record = |&(priority, port, target): &(u16, u16, &str)| {
+            Record::Srv(Srv { priority, weight: 0, port, target: target.to_owned() })
+        };
+        let answer = Answer { records: servers.iter().map(record).collect(), ttl: seconds(300) };
+        self.zone.insert(Question::new(RecordKind::Srv, name), answer);
+    }
+
+    /// DNS knows services: preference, service and where its servers are listed.
+    pub(crate) fn dns_services(&mut self, name: &str, services: &[(u16, &str, &str)]) {
+        let record = |&(preference, service, replacement): &(u16, &str, &str)| {
+            Record::Naptr(Naptr {
+                order: 10,
+                preference,
+                flags: "S".to_owned(),
+                service: service.to_owned(),
+                regexp: String::new(),
+                replacement: replacement.to_owned(),
+            })
+        };
+        let answer = Answer { records: services.iter().map(record).collect(), ttl: seconds(300) };
+        self.zone.insert(Question::new(RecordKind::Naptr, name), answer);
     }
 
     pub(crate) fn uri(&self, node: usize) -> Uri {
@@ -148,6 +187,17 @@ impl World {
 
     pub(crate) fn dial_branches(&mut self, node: usize, leg: LegKey, branches: Vec<Branch>, ring_for: Duration) {
         self.order(node, Order::Dial(Box::new(dial(leg, branches, ring_for))));
+    }
+
+    /// Dials one branch and gives back where its INVITE goes first.
+    pub(crate) fn dial_and_see(&mut self, node: usize, branch: Branch) -> SocketAddr {
+        self.dial_branches(node, LEG, vec![branch], seconds(30));
+        *self.nodes[node].destinations.last().expect("an INVITE")
+    }
+
+    /// Where a node's messages went since it was last asked.
+    pub(crate) fn last_destinations(&mut self, node: usize) -> Vec<SocketAddr> {
+        std::mem::take(&mut self.nodes[node].destinations)
     }
 
     pub(crate) fn hang_up(&mut self, node: usize, leg: LegKey) {
@@ -331,9 +381,10 @@ impl World {
                         self.post(Duration::from_millis(1), Parcel::Closed { node: peer, flow: theirs });
                     }
                 }
-                Output::Resolve { query, host, .. } => {
-                    let addresses = self.names.get(&host).cloned().unwrap_or_default();
-                    self.nodes[index].agent.handle(self.now, Input::Resolved { query, addresses });
+                Output::LookUp { query, question } => {
+                    let answer = self.zone.get(&question).cloned().unwrap_or_else(|| Answer::nothing(seconds(60)));
+                    self.questions.push(question);
+                    self.nodes[index].agent.handle(self.now, Input::LookedUp { query, answer });
                 }
                 Output::Report(report) => self.nodes[index].reports.push(report),
             }
@@ -347,6 +398,7 @@ impl World {
         }
         let is_lost = self.filter.as_mut().is_some_and(|filter| filter(&text));
         self.nodes[index].sent.push((self.now, text));
+        self.nodes[index].destinations.push(destination);
         if is_lost || self.nodes[index].is_down {
             return;
         }

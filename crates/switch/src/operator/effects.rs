@@ -11,7 +11,7 @@ use sip::sdp::{LocalMedia, Negotiation, Preference};
 use super::Operator;
 use super::leg::{Dialing, Leg, LegState};
 use crate::causes::Dialled;
-use crate::dialing::{self, Attempt, caller, host_of, key_of, peer_of, transport_of};
+use crate::dialing::{self, Attempt, caller, first_hop, key_of, peer_of, transport_of};
 use crate::directory::aor;
 use crate::happening::What;
 use crate::media::seats::Seated;
@@ -120,7 +120,8 @@ impl Operator {
     /// Our address, as the peer of a branch should see it: for Via, Contact and SDP.
     fn address_towards(&self, attempt: &Attempt, branch: usize) -> IpAddr {
         let branch = attempt.branches.get(branch);
-        let peer = branch.and_then(|branch| peer_of(branch).or_else(|| self.found.get(&host_of(branch)).copied()));
+        let peer =
+            branch.and_then(|branch| peer_of(branch).or_else(|| Some(self.agent.address_of(first_hop(branch))?.ip())));
         self.address_for(peer)
     }
 

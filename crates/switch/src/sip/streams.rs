@@ -1,10 +1,11 @@
 //! One TCP connection: a task that reads, a task that writes, a bounded queue each.
 
+use std::io;
 use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use sip::agent::Flow;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
@@ -27,11 +28,7 @@ const READ_BYTES: usize = 16 * 1024;
 
 impl Stream {
     /// Puts a connection to work. Nothing is read before [`Reader::begin`]: the connection must be known by then.
-    pub(crate) fn new(
-        flow: Flow,
-        stream: TcpStream,
-        happened: mpsc::Sender<Happened>,
-    ) -> std::io::Result<(Self, Reader)> {
+    pub(crate) fn new(flow: Flow, stream: TcpStream, happened: mpsc::Sender<Happened>) -> io::Result<(Self, Reader)> {
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let (peer, local) = (canonical(stream.peer_addr()?), canonical(stream.local_addr()?));
         stream.set_nodelay(true)?;
@@ -65,19 +62,21 @@ impl Reader {
         tokio::spawn(self.read_all());
     }
 
-    async fn read_all(mut self) {
-        let _ending = self.over.clone().drop_guard();
-        let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    async fn read_all(self) {
+        // A peer that has said all still hears our answers: the connection ends when the operator lets go of it.
         loop {
-            buffer.reserve(READ_BYTES);
-            let read = tokio::select! {
-                read = self.read.read_buf(&mut buffer) => read,
+            tokio::select! {
+                readable = self.read.readable() => if readable.is_err() { break },
                 () = self.over.cancelled() => break,
-            };
-            if !matches!(read, Ok(1..)) {
-                break;
             }
-            let bytes = buffer.split().freeze();
+            // Taken when there is something to read: thousands of idle connections hold no buffers.
+            let mut buffer = BytesMut::with_capacity(READ_BYTES);
+            match self.read.try_read_buf(&mut buffer) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Ok(0) | Err(_) => break,
+            }
+            let bytes = buffer.freeze();
             let told = Happened::Stream { flow: self.flow, source: self.peer, local: self.local, bytes };
             if self.happened.send(told).await.is_err() {
                 return;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sip::agent::{ConnectId, Flow, QueryId, Transport};
+use sip::locate::{Answer, Question};
 use tokio::io::ReadBuf;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
@@ -27,12 +28,12 @@ use crate::{SipConfig, StartError};
 #[derive(Debug)]
 pub(crate) enum Happened {
     Datagram { flow: Flow, source: SocketAddr, length: usize },
-    Opened { flow: Flow, stream: Stream },
+    Opened { flow: Flow, stream: Stream, local: SocketAddr },
     Stream { flow: Flow, source: SocketAddr, local: SocketAddr, bytes: Bytes },
     StreamClosed { flow: Flow },
     Connected { connect: ConnectId, flow: Flow, stream: Stream, local: SocketAddr },
     ConnectFailed { connect: ConnectId },
-    Resolved { query: QueryId, host: String, addresses: Vec<SocketAddr> },
+    LookedUp { query: QueryId, answer: Answer },
 }
 
 /// All of them.
@@ -41,6 +42,8 @@ pub(crate) struct Transports {
     udp: Vec<(Flow, UdpSocket)>,
     /// Which UDP socket is read first next time, so that none starves.
     turn: usize,
+    /// Whether streams and errands were heard last: then datagrams come first. Neither can starve the other.
+    streams_had_a_turn: bool,
     streams: BTreeMap<Flow, Stream>,
     listening: Vec<Listening>,
     flows: Arc<AtomicU64>,
@@ -96,12 +99,13 @@ impl Transports {
         Ok(Self {
             udp,
             turn: 0,
+            streams_had_a_turn: false,
             streams: BTreeMap::new(),
             listening,
             flows,
             happened,
             happenings,
-            resolver: Resolver::new(),
+            resolver: Resolver::new(config.resolver),
             buffer: vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice(),
             _accepting: accepting,
         })
@@ -122,9 +126,22 @@ impl Transports {
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Happened> {
-        if let Poll::Ready(Some(happened)) = self.happenings.poll_recv(context) {
+        if !std::mem::replace(&mut self.streams_had_a_turn, true)
+            && let Poll::Ready(Some(happened)) = self.happenings.poll_recv(context)
+        {
             return Poll::Ready(happened);
         }
+        if let Poll::Ready(happened) = self.poll_datagram(context) {
+            self.streams_had_a_turn = false;
+            return Poll::Ready(happened);
+        }
+        match self.happenings.poll_recv(context) {
+            Poll::Ready(Some(happened)) => Poll::Ready(happened),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_datagram(&mut self, context: &mut Context<'_>) -> Poll<Happened> {
         for offset in 0..self.udp.len() {
             let index = (self.turn + offset) % self.udp.len();
             let (flow, socket) = &self.udp[index];
@@ -195,12 +212,12 @@ impl Transports {
         });
     }
 
-    /// Looks a name up; answered by [`Happened::Resolved`].
-    pub(crate) fn resolve(&self, query: QueryId, host: String, port: Option<u16>, transport: Option<Transport>) {
+    /// Asks DNS; answered by [`Happened::LookedUp`].
+    pub(crate) fn look_up(&self, query: QueryId, question: Question) {
         let (happened, resolver) = (self.happened.clone(), self.resolver.clone());
         tokio::spawn(async move {
-            let addresses = resolver.look_up(&host, port, transport).await;
-            let _ = happened.send(Happened::Resolved { query, host, addresses }).await;
+            let answer = resolver.look_up(&question).await;
+            let _ = happened.send(Happened::LookedUp { query, answer }).await;
         });
     }
 }
@@ -243,7 +260,8 @@ async fn accept(listener: TcpListener, flows: Arc<AtomicU64>, happened: mpsc::Se
             Ok((stream, _)) => {
                 let flow = next(&flows);
                 let Ok((stream, reader)) = Stream::new(flow, stream, happened.clone()) else { continue };
-                if happened.send(Happened::Opened { flow, stream }).await.is_err() {
+                let local = reader.local;
+                if happened.send(Happened::Opened { flow, stream, local }).await.is_err() {
                     return;
                 }
                 reader.begin();

@@ -11,6 +11,7 @@ use media::{Codec, Endpoint, Format, Goertzel, Port, PortConfig, Sine, Source, T
 use sip::agent::{
     Agent, AgentConfig, Credentials, Flow, HangUpCause, Input, LegKey, Order, Output, Register, Report, Transport,
 };
+
 use sip::message::Uri;
 use sip::sdp::{Agreed, CodecName, Direction, LocalMedia, Negotiation, SessionDescription};
 use tokio::sync::mpsc as events;
@@ -327,10 +328,9 @@ impl Work {
                     let stream = self.stream.as_mut().expect("a connection");
                     stream.write_all(&bytes).unwrap();
                 }
-                Output::Resolve { query, host, port, .. } => {
-                    let addresses = host.parse().map(|ip| SocketAddr::new(ip, port.unwrap_or(5060)));
-                    let addresses = addresses.into_iter().collect();
-                    self.agent.handle(Instant::now(), Input::Resolved { query, addresses });
+                Output::LookUp { query, .. } => {
+                    let answer = sip::locate::Answer::failed();
+                    self.agent.handle(Instant::now(), Input::LookedUp { query, answer });
                 }
                 Output::Connect { connect, destination, .. } => {
                     let stream = TcpStream::connect(destination).unwrap();

@@ -4,6 +4,7 @@
 
 mod handset;
 mod harness;
+mod naming;
 mod resuming;
 
 use control::{Cause, LegNews};

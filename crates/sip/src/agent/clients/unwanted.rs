@@ -1,14 +1,16 @@
 //! Requests nobody waits for any longer: CANCEL, and ACK and BYE for a 2xx that comes after all.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 
 use super::{Cancelling, ClientKey, ClientTransaction, FORKS_MAX, Owner, Sending, Stage, add_reason, with_same_branch};
 use crate::agent::Agent;
+use crate::agent::limits::{STRAY_FOR, STRAYS_MAX};
 use crate::agent::network::{Hop, Way};
-use crate::agent::vocabulary::{Flow, HangUpCause, Hint};
+use crate::agent::servers::Source;
+use crate::agent::vocabulary::{HangUpCause, Hint};
 use crate::dialog::Dialog;
 use crate::digest::DigestClient;
+use crate::locate::Walk;
 use crate::message::{CSeq, HeaderName, Method, Request, Response, Uri};
 
 impl Agent {
@@ -17,8 +19,9 @@ impl Agent {
     pub(in crate::agent) fn cast_adrift(&mut self, key: ClientKey, cause: &HangUpCause) {
         let Some(transaction) = self.clients.get_mut(&key) else { return };
         transaction.owner = Owner::Adrift;
+        transaction.move_on_at = None;
         match &transaction.stage {
-            Stage::Resolving(_) | Stage::Waiting => self.drop_client(key),
+            Stage::Resolving | Stage::Waiting => self.drop_client(key),
             Stage::Invite(_) => {
                 if transaction.cancelling == Cancelling::No {
                     transaction.cancelling = Cancelling::Wanted(cause.clone());
@@ -58,12 +61,13 @@ impl Agent {
             stage: Stage::Waiting,
             branch,
             contact_user: None,
-            addresses: VecDeque::new(),
+            walk: Walk::straight(way.transport, way.destination),
             way: None,
             bytes: Vec::new(),
             acks: BTreeMap::new(),
             cancelling: Cancelling::No,
             abandon_at: None,
+            move_on_at: None,
             account: None,
             challenges: 0,
         };
@@ -131,7 +135,7 @@ impl Agent {
     }
 
     /// A response to no request we know: perhaps to one of an earlier process of this node.
-    pub(super) fn receive_stray(&mut self, response: &Response, source: SocketAddr, flow: Flow) {
+    pub(super) fn receive_stray(&mut self, response: &Response, source: Source) {
         self.counters.stray_received += 1;
         let headers = &response.headers;
         let is_invite = headers.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
@@ -139,7 +143,7 @@ impl Agent {
         if !is_invite || response.is_provisional() || headers.vias().map_or(true, |vias| vias.len() != 1) {
             return;
         }
-        let Some(transport) = self.network.transport(flow) else { return };
+        let Source { flow, transport, address, advertised } = source;
         if response.is_success() {
             // A 2xx outlives its transaction; the leg's dialog may still be there.
             if self.acknowledge_again(response) || !is_ours {
@@ -149,12 +153,18 @@ impl Agent {
             if self.dialogs.contains_key(&dialog.id) || self.is_filled(2) {
                 return;
             }
-            let hint = Hint { flow: Some(flow), transport, destination: source };
-            dialog.hear_from(hint, transport.is_reliable());
+            // Whoever knows the Call-ID of an old call can make us do this. It costs a bounded number of packets, which go
+            // to where the response came from and nowhere that it names.
+            let now = self.now;
+            self.strays.retain(|_, until| *until > now);
+            if self.strays.contains_key(&dialog.id) || self.strays.len() >= STRAYS_MAX {
+                return;
+            }
+            self.strays.insert(dialog.id.clone(), now + STRAY_FOR);
+            dialog.heard_from = Some(Hint { flow: Some(flow), transport, destination: address });
             self.acknowledge_and_end(dialog, Owner::Nobody, None, &completed_elsewhere());
         } else if is_ours && let (Ok(via), Ok(to)) = (headers.top_via(), headers.to()) {
             // The failure is repeated until somebody acknowledges it.
-            let Some(advertised) = self.network.advertised(flow) else { return };
             let mut ack = Request::new(Method::Ack, Uri { headers: None, ..to.uri.clone() });
             let mut own_via = via;
             own_via.params.remove("received");
@@ -167,7 +177,7 @@ impl Agent {
             if let Ok(cseq) = headers.cseq() {
                 ack.headers.push(HeaderName::CSeq, CSeq { method: Method::Ack, ..cseq });
             }
-            self.transmit(Way { flow, transport, destination: source, advertised }, ack.to_bytes());
+            self.transmit(Way { flow, transport, destination: address, advertised }, ack.to_bytes());
         }
     }
 }

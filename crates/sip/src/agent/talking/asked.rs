@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Theirs, TimerAsked, Unacknowledged, asked_timer, with_session};
 use crate::agent::calling::sdp_of;
-use crate::agent::servers::{ALLOW, ServerKey};
+use crate::agent::servers::{ALLOW, ServerKey, Source};
 use crate::agent::vocabulary::{EndReason, HangUpCause, Hint, LegKey, Report, Tone};
 use crate::agent::{Agent, Leg};
 use crate::dialog::DialogId;
@@ -22,14 +22,20 @@ impl Agent {
             self.reply(key, 481);
             return;
         };
-        let dialog = match self.legs.get_mut(&leg) {
-            Some(Leg::Talking(session)) => &mut session.dialog,
-            Some(Leg::Called(called)) => &mut called.dialog,
-            Some(Leg::Calling(_)) | None => {
-                self.reply(key, 481);
-                return;
-            }
+        if matches!(self.legs.get(&leg), Some(Leg::Calling(_)) | None) {
+            self.reply(key, 481);
+            return;
+        }
+        if !self.is_peer(leg, source) && !self.is_proven(key, leg, &request) {
+            return;
+        }
+        self.trust(key);
+        let (dialog, peer) = match self.legs.get_mut(&leg) {
+            Some(Leg::Talking(session)) => (&mut session.dialog, &mut session.peer),
+            Some(Leg::Called(called)) => (&mut called.dialog, &mut called.peer),
+            Some(Leg::Calling(_)) | None => return,
         };
+        peer.is_at(source.address.ip());
         if !dialog.admit(cseq.number) {
             self.reply(key, 500);
             return;
@@ -203,9 +209,14 @@ impl Agent {
     }
 
     /// An ACK that is not part of its transaction: of a 2xx of ours.
-    pub(in crate::agent) fn success_acknowledged(&mut self, request: &Request) {
+    pub(in crate::agent) fn success_acknowledged(&mut self, request: &Request, source: Source) {
         let leg = dialog_id(request).and_then(|id| self.dialogs.get(&id).copied());
         let (Some(leg), Ok(cseq)) = (leg, request.headers.cseq()) else { return };
+        // It may bring a session description: where our audio goes.
+        if !self.is_peer(leg, source) {
+            self.counters.foreign_received += 1;
+            return;
+        }
         let Some(session) = self.session(leg) else { return };
         let Some(unacknowledged) = session.unacknowledged.take_if(|one| one.number == cseq.number) else { return };
         session.offers.remote_ends();
