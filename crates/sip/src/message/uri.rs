@@ -41,7 +41,7 @@ impl Host {
     /// Reads a host name, an IPv4 address or an IPv6 address in brackets.
     pub fn parse(text: &str) -> Option<Host> {
         if let Some(inner) = text.strip_prefix('[') {
-            return inner.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(|ip| Host::Ip(ip.into()));
+            return read_ipv6(inner.strip_suffix(']')?).map(|ip| Host::Ip(ip.into()));
         }
         if let Ok(ip) = text.parse::<std::net::Ipv4Addr>() {
             return Some(Host::Ip(ip.into()));
@@ -67,6 +67,16 @@ impl Host {
             (Host::Domain(_), Host::Ip(_)) | (Host::Ip(_), Host::Domain(_)) => false,
         }
     }
+}
+
+/// RFC 3261's grammar has a third colon before an address of IPv4 at the end, by mistake (RFC 5954). Some send it, and it
+/// is to be tolerated (RFC 5118 §4.10).
+fn read_ipv6(text: &str) -> Option<Ipv6Addr> {
+    text.parse().ok().or_else(|| {
+        let (start, end) = text.split_once(":::")?;
+        end.parse::<std::net::Ipv4Addr>().ok()?;
+        format!("{start}::{end}").parse().ok()
+    })
 }
 
 impl From<IpAddr> for Host {

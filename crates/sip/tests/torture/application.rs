@@ -2,7 +2,7 @@
 
 use sip::message::{HeaderName, Scheme};
 
-use crate::{Answered, Case, Parses, SESSION, case, malformed, request, response};
+use super::{Answered, Case, Parses, SESSION, case, malformed, request, response};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![

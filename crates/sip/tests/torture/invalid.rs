@@ -2,7 +2,7 @@
 
 use sip::message::{HeaderName, Message, Problem, parse_datagram};
 
-use crate::{Answered, Case, Dropped, Parses, SESSION, case, malformed};
+use super::{Answered, Case, Dropped, Parses, SESSION, case, malformed};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -344,7 +344,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 #[test]
 fn answers_carry_what_could_be_read() {
-    for case in crate::cases() {
+    for case in super::cases() {
         let Err(malformed) = parse_datagram(&case.bytes) else { continue };
         let Some(response) = malformed.response() else { continue };
         for name in [HeaderName::Via, HeaderName::From, HeaderName::CallId, HeaderName::CSeq] {
@@ -385,7 +385,7 @@ fn the_problem_is_named() {
 
 #[test]
 fn nobody_answers_an_ack() {
-    let ack = String::from_utf8(crate::find("quotbal").bytes).unwrap().replace("INVITE", "ACK");
+    let ack = String::from_utf8(super::find("quotbal").bytes).unwrap().replace("INVITE", "ACK");
     let malformed = parse_datagram(ack.as_bytes()).unwrap_err();
     assert_eq!((malformed.status(), malformed.response()), (None, None));
 }

@@ -7,7 +7,7 @@ use sip::message::{
     parse_datagram,
 };
 
-use crate::{cases, find};
+use crate::corpus::{cases, find};
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }

@@ -2,7 +2,7 @@
 
 use sip::message::{HeaderName, Host, Message, Method, TransportName, parse_datagram};
 
-use crate::{Case, Parses, SESSION, case, request, response};
+use super::{Case, Parses, SESSION, case, request, response};
 
 pub(crate) fn cases() -> Vec<Case> {
     let long = |word: &str, times: usize| word.repeat(times);
@@ -375,7 +375,7 @@ fn reasons_are_bytes() {
 
 #[test]
 fn what_parses_prints_and_parses_to_the_same() {
-    for case in crate::cases() {
+    for case in super::cases() {
         let Ok(message) = parse_datagram(&case.bytes) else { continue };
         let printed = message.to_bytes();
         let mut again = parse_datagram(&printed).unwrap();

@@ -6,6 +6,7 @@ mod handset;
 mod harness;
 mod naming;
 mod resuming;
+mod torture;
 
 use control::{Cause, LegNews};
 use switch::{Directory, Report, TrunkCredentials, What};
