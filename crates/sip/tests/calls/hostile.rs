@@ -751,7 +751,7 @@ fn a_header_without_end_and_a_length_that_lies_end_the_connection() {
         for piece in text.as_bytes().chunks(1400) {
             door.say(1, "10.6.6.6:1", std::str::from_utf8(piece).expect("text"));
         }
-        assert_eq!(door.closed, [Flow(1)], "{:.60}", text);
+        assert_eq!(door.closed, [Flow(1)], "{text:.60}");
         if let Some((_, answer)) = door.sent.first() {
             assert!(answer.starts_with(&format!("SIP/2.0 {status}")), "{answer}");
         }
@@ -800,10 +800,10 @@ fn headers_in_masses_cost_their_sender_more_than_us() {
         let before = world.nodes[0].sent.len();
         world.inject(0, stranger.address, text.as_bytes());
         let sent = &world.nodes[0].sent[before..];
-        assert_eq!(sent.len(), usize::from(is_answered), "{:.60}", more);
+        assert_eq!(sent.len(), usize::from(is_answered), "{more:.60}");
         for (_, answer) in sent {
             assert!(answer.len() <= 2 * text.len(), "{} for {}", answer.len(), text.len());
         }
-        assert!(world.nodes[0].agent.is_idle(), "{:.60}", more);
+        assert!(world.nodes[0].agent.is_idle(), "{more:.60}");
     }
 }

@@ -10,7 +10,7 @@ mod properties;
 use sip::message::{Malformed, parse_datagram};
 
 use corpus::Verdict::{Answered, Dropped, Parses};
-use corpus::{SESSION, cases, find, ipv6_cases};
+use corpus::{SESSION, cases, ipv6_cases};
 
 #[test]
 fn the_corpus_is_complete() {
