@@ -5,6 +5,7 @@
 mod handset;
 mod harness;
 mod naming;
+mod overload;
 mod resuming;
 mod torture;
 
