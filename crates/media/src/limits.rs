@@ -15,6 +15,8 @@ pub const TONES_QUEUED_MAX: usize = 64;
 pub const TONES_HEARD_MAX: usize = 8;
 /// Packets that wait in one jitter buffer: 200 ms of 10 ms packets and as many again that came in a burst.
 pub const JITTER_PACKETS_MAX: usize = 40;
+/// Payload that waits in one jitter buffer: 40 packets of 128 kbit/s, or 240 ms of the largest that Opus has.
+pub const JITTER_BYTES_MAX: usize = 16 * 1_024;
 /// The shortest wait in the jitter buffer: one tick, because a tick and a packet are never in step.
 pub const DELAY_MS_MIN: u32 = 20;
 /// The longest: beyond 200 ms people talk into each other (ITU-T G.114).

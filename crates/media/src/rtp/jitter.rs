@@ -13,7 +13,10 @@
 //! reason to conceal. When the buffer runs dry the owner conceals and the delay grows by itself; when more waits than
 //! the target asks for, [`Jitter::excess_ms`] says so and the owner plays two packets in the time of one.
 
-use crate::limits::{CONCEAL_MS_MAX, DELAY_MS_MAX, DELAY_MS_MIN, JITTER_PACKETS_MAX as CAPACITY};
+use super::arena::{Arena, Place};
+use crate::limits::{
+    CONCEAL_MS_MAX, DELAY_MS_MAX, DELAY_MS_MIN, JITTER_PACKETS_MAX as CAPACITY, OPUS_PAYLOAD_BYTES_MAX,
+};
 use crate::rtp::clock::{unwrap_sequence, unwrap_timestamp};
 use crate::rtp::packet::Header;
 
@@ -55,8 +58,7 @@ pub struct Due<'a> {
 struct Entry {
     sequence: i64,
     timestamp: i64,
-    cell: u8,
-    length: u16,
+    place: Place,
     payload_type: u8,
     /// False for an event or anything else that only takes up a sequence number.
     sound: bool,
@@ -81,10 +83,8 @@ pub struct Jitter {
     /// Sorted by sequence number.
     entries: [Entry; CAPACITY],
     count: usize,
-    /// The last cell given back is the first to be used again: it is still in the processor's cache.
-    free: [u8; CAPACITY],
-    cells: Box<[u8]>,
-    cell_bytes: usize,
+    payloads: Arena,
+    payload_bytes_max: usize,
     /// The highest sequence number and timestamp seen; none before the first packet.
     highest: Option<(i64, i64)>,
     /// One bit for each of the last 128 sequence numbers, the highest in bit 0.
@@ -103,9 +103,8 @@ impl Jitter {
             state: State::Waiting,
             entries: [Entry::default(); CAPACITY],
             count: 0,
-            free: std::array::from_fn(|index| (CAPACITY - 1 - index) as u8),
-            cells: vec![0; payload_bytes_max * CAPACITY].into_boxed_slice(),
-            cell_bytes: payload_bytes_max,
+            payloads: Arena::new(),
+            payload_bytes_max: payload_bytes_max.min(OPUS_PAYLOAD_BYTES_MAX),
             highest: None,
             seen: 0,
             stray: None,
@@ -137,12 +136,12 @@ impl Jitter {
 
     /// The largest payload it takes.
     pub fn payload_bytes_max(&self) -> usize {
-        self.cell_bytes
+        self.payload_bytes_max
     }
 
     /// Takes a packet that came at `now_us`. A packet without `sound` only explains its sequence number.
     pub fn insert(&mut self, now_us: i64, header: &Header, payload: &[u8], sound: bool) -> Inserted {
-        if payload.len() > self.cell_bytes {
+        if payload.len() > self.payload_bytes_max {
             return Inserted::Stray;
         }
         let Some((sequence, timestamp)) = self.place(header) else { return Inserted::Stray };
@@ -163,17 +162,19 @@ impl Jitter {
         if self.count == CAPACITY {
             self.drop_first();
         }
-        let cell = self.free[CAPACITY - 1 - self.count];
-        let start = usize::from(cell) * self.cell_bytes;
-        self.cells[start..start + payload.len()].copy_from_slice(payload);
-        let entry =
-            Entry { sequence, timestamp, cell, length: payload.len() as u16, payload_type: header.payload_type, sound };
-        let mut place = self.count;
-        while place > 0 && self.entries[place - 1].sequence > sequence {
-            self.entries[place] = self.entries[place - 1];
-            place -= 1;
+        let place = loop {
+            if let Some(place) = self.payloads.keep(payload) {
+                break place;
+            }
+            self.drop_first();
+        };
+        let entry = Entry { sequence, timestamp, place, payload_type: header.payload_type, sound };
+        let mut index = self.count;
+        while index > 0 && self.entries[index - 1].sequence > sequence {
+            self.entries[index] = self.entries[index - 1];
+            index -= 1;
         }
-        self.entries[place] = entry;
+        self.entries[index] = entry;
         self.count += 1;
         Inserted::Kept
     }
@@ -340,16 +341,14 @@ impl Jitter {
     }
 
     fn due(&self, entry: Entry) -> Due<'_> {
-        let start = usize::from(entry.cell) * self.cell_bytes;
-        Due { payload_type: entry.payload_type, payload: &self.cells[start..start + usize::from(entry.length)] }
+        Due { payload_type: entry.payload_type, payload: self.payloads.read(entry.place) }
     }
 
     /// Gives the first packet's cell back. Its bytes stay until the next insertion.
     fn drop_first(&mut self) {
-        let cell = self.entries[0].cell;
+        self.payloads.release(self.entries[0].place);
         self.entries.copy_within(1..self.count, 0);
         self.count -= 1;
-        self.free[CAPACITY - 1 - self.count] = cell;
     }
 
     fn micros(&self, timestamp: i64) -> i64 {
