@@ -38,6 +38,8 @@ pub enum Cause {
     NotInSource,
     /// Whoever is to be moved is being moved already.
     BeingMoved,
+    /// The application wants to handle its media itself, in a form that nobody here speaks (OQ-8).
+    AppHostedMedia,
 
     // An end.
     /// The application deleted its call.

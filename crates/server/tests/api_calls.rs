@@ -393,3 +393,36 @@ async fn a_ringing_call_shows_it_on_beta_only() {
     assert_eq!(stage.get(&format!("{CALLS}/{id}")).await.json()["state"], "ringing");
     assert_eq!(stage.get(&format!("/v1.0/app/calls/{id}")).await.json()["state"], "establishing");
 }
+
+#[tokio::test]
+async fn a_call_whose_application_brings_its_own_media_is_taken_and_fails() {
+    // OQ-8
+    let stage = Stage::new().await;
+    let meeting = stage.post(&format!("/beta/users/{ANNA}/onlineMeetings"), json!({})).await.json();
+    for mut body in [call_to(&[identity(ANNA)]), call_to(&[identity(ANNA), identity(BERT)]), join_of(&meeting)] {
+        let media = json!({"@odata.type": "#microsoft.graph.appHostedMediaConfig", "blob": "<their own>",
+            "removeFromDefaultAudioGroup": false});
+        body["mediaConfig"] = media.clone();
+        let answer = stage.post(CALLS, body.clone()).await;
+        assert_eq!(answer.status, 201, "{}", answer.json());
+        let call = answer.json();
+        assert_eq!((&call["state"], &call["mediaConfig"]), (&json!("establishing"), &media));
+        assert_eq!(call["targets"].as_array().unwrap().len(), body["targets"].as_array().unwrap().len());
+        let id = call["id"].as_str().unwrap();
+        let end = stage.notice(id, |told| told["changeType"] == "deleted").await;
+        let result = &end["value"][0]["resourceData"]["resultInfo"];
+        assert_eq!((&result["code"], &result["subcode"]), (&json!(500), &json!(1_203_002)), "{result}");
+        assert!(result["message"].as_str().unwrap().contains("serviceHostedMediaConfig"), "{result}");
+        assert_eq!(stage.get(&format!("{CALLS}/{id}")).await.status, 404);
+        // Nobody rang: establishing and the end are all there is.
+        let told = stage.notices(|_| true).await;
+        let told: Vec<_> =
+            told.iter().filter(|body| body["value"][0]["resourceData"]["id"] == id).map(state_of).collect();
+        assert_eq!(told, ["establishing", "terminated"]);
+    }
+    // And the meeting has nobody in it: the first to join is alone.
+    let id = stage.post(CALLS, join_of(&meeting)).await.json()["id"].as_str().unwrap().to_owned();
+    stage.audio(&id).await;
+    let roster = stage.get(&format!("{CALLS}/{id}/participants")).await.json();
+    assert_eq!(roster["value"].as_array().unwrap().len(), 1);
+}

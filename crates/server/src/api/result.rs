@@ -103,6 +103,7 @@ fn shared(cause: &Cause, phone: bool) -> Code {
         Cause::Alone => code(200, 5010),
         Cause::KeepAliveExpired => code(408, 8537),
         Cause::MediaFailed => code(410, 301005),
+        Cause::AppHostedMedia => code(500, 1_203_002),
         Cause::ServiceRestarted => code(500, 9001),
         Cause::Internal => code(500, 9999),
     }
@@ -145,6 +146,10 @@ fn text(cause: &Cause, who: Option<&Identity>) -> String {
         Cause::Alone => "The conversation ended as only one participant remained",
         Cause::KeepAliveExpired => "The call was ended because no keepAlive came in time",
         Cause::MediaFailed => "Media could not be agreed on, or did not flow",
+        Cause::AppHostedMedia => {
+            "Media could not be agreed on with the application: its appHostedMediaConfig is of no form that this server \
+             speaks; use serviceHostedMediaConfig"
+        }
         Cause::ServiceRestarted => "The service restarted",
         Cause::Internal => "An internal error ended the call",
     };

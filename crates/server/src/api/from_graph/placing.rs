@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use control::{
-    AppId, CallFacts, CallId, ChainId, Command, ConferenceId, Identity, Invitee, ParticipantId, ScenarioId, TenantId,
-    Who, limits,
+    AppId, CallFacts, CallId, Cause, ChainId, Command, ConferenceId, Identity, Invitee, ParticipantId, Reach,
+    ScenarioId, TenantId, Who, limits,
 };
 use engine::Place;
 use graph::{ChatInfo, Form, MediaConfig, MeetingInfo, Wire};
@@ -66,7 +66,9 @@ pub(in crate::api) async fn create(ask: &Ask, service: &Service, directory: &Dir
         echo: echo(&body, joined.as_ref(), ask.exchange.is_beta()),
     });
     let scenario = facts.scenario;
-    let (place, command) = if let Some(joined) = joined {
+    let (place, command) = if matches!(body.media_config, Some(MediaConfig::AppHosted { .. })) {
+        (Place::New(ConferenceId(fresh_id())), without_media(call, facts))
+    } else if let Some(joined) = joined {
         let organizer = joined.organizer.map(|user| organizer(directory, tenant, user));
         let meeting = control::Meeting { organizer, created_by: joined.created_by, thread: joined.thread };
         (Place::Meeting(joined.id), Command::Join { call, facts, meeting })
@@ -75,6 +77,19 @@ pub(in crate::api) async fn create(ask: &Ask, service: &Service, directory: &Dir
         (Place::New(ConferenceId(fresh_id())), Command::Place { call, facts, targets, ring_for })
     };
     Ok(Placement { call, scenario, place, command })
+}
+
+/// OQ-8: a call whose application brings its own media is taken and then fails, by itself: nobody rings, and no meeting
+/// sees it come or go. What the blob should hold is Microsoft's own affair, and there is no form of ours.
+fn without_media(call: CallId, facts: Box<CallFacts>) -> Command {
+    let nobody = Invitee {
+        participant: ParticipantId(fresh_id()),
+        identity: facts.identity.clone(),
+        hidden: false,
+        reach: Reach::Impossible(Cause::AppHostedMedia),
+        echo: String::new(),
+    };
+    Command::Place { call, facts, targets: vec![nobody], ring_for: limits::RING_FOR }
 }
 
 /// The permission follows from the kind of call (contract 2.4).
