@@ -22,7 +22,8 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::routing::{any, get, post};
+use axum::handler::Handler;
+use axum::routing::{self, MethodRouter};
 use control::InvitePolicy;
 use engine::Engine;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -95,59 +96,96 @@ pub fn router(state: State) -> Router {
 
 /// Under `/v1.0` and `/beta`, and there under `/communications` and `/app` alike. `GraphPath` has put every path into
 /// lower case, taken the version off, and made `calls('x')` and `microsoft.graph.invite` what they are elsewhere.
-fn graph() -> Router<Service> {
-    Router::new()
-        .route("/communications/calls", get(calls::list).post(calls::create))
-        .route("/communications/calls/logteleconferencedevicequality", post(not_built))
-        .route("/communications/calls/{call}", get(calls::get).delete(calls::delete))
-        .route("/communications/calls/{call}/keepalive", post(calls::keep_alive))
-        .route("/communications/calls/{call}/participants", get(calls::participants))
-        .route("/communications/calls/{call}/participants/invite", post(calls::invite))
-        .route("/communications/calls/{call}/participants/muteall", post(not_built))
-        .route("/communications/calls/{call}/participants/configuremixer", post(not_built))
-        .route(
-            "/communications/calls/{call}/participants/{participant}",
-            get(calls::participant).delete(calls::remove_participant),
-        )
-        .route("/communications/calls/{call}/operations", get(calls::operations))
-        .route("/communications/calls/{call}/operations/{operation}", get(calls::operation))
-        .route("/communications/calls/{call}/audioroutinggroups", get(calls::audio_routing_groups).post(not_built))
-        .route(
-            "/communications/calls/{call}/audioroutinggroups/{group}",
-            get(calls::audio_routing_group).patch(not_built).delete(not_built),
-        )
-        .route("/communications/calls/{call}/contentsharingsessions", get(calls::content_sharing_sessions))
-        .route("/communications/calls/{call}/{action}", any(known_action))
-        .route("/communications/calls/{call}/participants/{participant}/{action}", any(known_action))
-        .route("/communications/onlinemeetings", get(meetings::list).post(meetings::create))
-        .route("/communications/onlinemeetings/createorget", post(meetings::create_or_get))
-        .route("/communications/onlinemeetings/{meeting}", get(meetings::get).delete(meetings::delete))
-        .route("/users/{user}/onlinemeetings", get(meetings::list_of_user).post(meetings::create_for_user))
-        .route("/users/{user}/onlinemeetings/createorget", post(meetings::create_or_get_for_user))
-        .route("/users/{user}/onlinemeetings/{meeting}", get(meetings::get_of_user).delete(meetings::delete_of_user))
-        .route("/me/onlinemeetings", any(meetings::me))
-        .route("/me/onlinemeetings/{*rest}", any(meetings::me))
-        .fallback(no_route)
-        .method_not_allowed_fallback(wrong_method)
+fn graph() -> Routes {
+    Routes::default()
+        .get("/communications/calls", calls::list)
+        .post("/communications/calls", calls::create)
+        .post("/communications/calls/logteleconferencedevicequality", not_built)
+        .get("/communications/calls/{call}", calls::get)
+        .delete("/communications/calls/{call}", calls::delete)
+        .post("/communications/calls/{call}/keepalive", calls::keep_alive)
+        .get("/communications/calls/{call}/participants", calls::participants)
+        .post("/communications/calls/{call}/participants/invite", calls::invite)
+        .post("/communications/calls/{call}/participants/muteall", not_built)
+        .post("/communications/calls/{call}/participants/configuremixer", not_built)
+        .get("/communications/calls/{call}/participants/{participant}", calls::participant)
+        .delete("/communications/calls/{call}/participants/{participant}", calls::remove_participant)
+        .get("/communications/calls/{call}/operations", calls::operations)
+        .get("/communications/calls/{call}/operations/{operation}", calls::operation)
+        .get("/communications/calls/{call}/audioroutinggroups", calls::audio_routing_groups)
+        .post("/communications/calls/{call}/audioroutinggroups", not_built)
+        .get("/communications/calls/{call}/audioroutinggroups/{group}", calls::audio_routing_group)
+        .patch("/communications/calls/{call}/audioroutinggroups/{group}", not_built)
+        .delete("/communications/calls/{call}/audioroutinggroups/{group}", not_built)
+        .get("/communications/calls/{call}/contentsharingsessions", calls::content_sharing_sessions)
+        .any("/communications/calls/{call}/{action}", known_action)
+        .any("/communications/calls/{call}/participants/{participant}/{action}", known_action)
+        .get("/communications/onlinemeetings", meetings::list)
+        .post("/communications/onlinemeetings", meetings::create)
+        .post("/communications/onlinemeetings/createorget", meetings::create_or_get)
+        .get("/communications/onlinemeetings/{meeting}", meetings::get)
+        .patch("/communications/onlinemeetings/{meeting}", meetings::change)
+        .delete("/communications/onlinemeetings/{meeting}", meetings::delete)
+        .get("/users/{user}/onlinemeetings", meetings::list_of_user)
+        .post("/users/{user}/onlinemeetings", meetings::create_for_user)
+        .post("/users/{user}/onlinemeetings/createorget", meetings::create_or_get_for_user)
+        .get("/users/{user}/onlinemeetings/{meeting}", meetings::get_of_user)
+        .patch("/users/{user}/onlinemeetings/{meeting}", meetings::change_of_user)
+        .delete("/users/{user}/onlinemeetings/{meeting}", meetings::delete_of_user)
+        .any("/me/onlinemeetings", meetings::me)
+        .any("/me/onlinemeetings/{*rest}", meetings::me)
+}
+
+/// A router that knows its routes: whoever adds one is asked by a test what strangers get to see there.
+#[derive(Default)]
+struct Routes {
+    router: Router<Service>,
+    listed: Vec<(&'static str, &'static str)>,
+}
+
+impl Routes {
+    fn get<T: 'static>(self, path: &'static str, handler: impl Handler<T, Service>) -> Self {
+        self.on("GET", path, routing::get(handler))
+    }
+
+    fn post<T: 'static>(self, path: &'static str, handler: impl Handler<T, Service>) -> Self {
+        self.on("POST", path, routing::post(handler))
+    }
+
+    fn patch<T: 'static>(self, path: &'static str, handler: impl Handler<T, Service>) -> Self {
+        self.on("PATCH", path, routing::patch(handler))
+    }
+
+    fn delete<T: 'static>(self, path: &'static str, handler: impl Handler<T, Service>) -> Self {
+        self.on("DELETE", path, routing::delete(handler))
+    }
+
+    fn any<T: 'static>(self, path: &'static str, handler: impl Handler<T, Service>) -> Self {
+        self.on("*", path, routing::any(handler))
+    }
+
+    /// Routes of one path are put together.
+    fn on(mut self, method: &'static str, path: &'static str, route: MethodRouter<Service>) -> Self {
+        self.listed.push((method, path));
+        Self { router: self.router.route(path, route), listed: self.listed }
+    }
 }
 
 /// Outside of Graph; paths are in lower case here too.
 fn site() -> Router<Service> {
     Router::new()
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/metrics", get(health::metrics))
-        .route("/common/discovery/instance", get(openid::instance))
-        .route("/v1/.well-known/openidconfiguration", get(openid::notification_configuration))
-        .route("/v1/.well-known/openid-configuration", get(openid::notification_configuration))
-        .route("/v1/keys", get(openid::notification_keys))
-        .route("/{tenant}/oauth2/v2.0/token", post(token::token))
-        .route("/{tenant}/v2.0/.well-known/openid-configuration", get(openid::configuration))
-        .route("/{tenant}/.well-known/openid-configuration", get(openid::configuration))
-        .route("/{tenant}/discovery/v2.0/keys", get(openid::access_keys))
-        .route("/{tenant}/discovery/keys", get(openid::access_keys))
-        .fallback(no_route)
-        .method_not_allowed_fallback(wrong_method)
+        .route("/health/live", routing::get(health::live))
+        .route("/health/ready", routing::get(health::ready))
+        .route("/metrics", routing::get(health::metrics))
+        .route("/common/discovery/instance", routing::get(openid::instance))
+        .route("/v1/.well-known/openidconfiguration", routing::get(openid::notification_configuration))
+        .route("/v1/.well-known/openid-configuration", routing::get(openid::notification_configuration))
+        .route("/v1/keys", routing::get(openid::notification_keys))
+        .route("/{tenant}/oauth2/v2.0/token", routing::post(token::token))
+        .route("/{tenant}/v2.0/.well-known/openid-configuration", routing::get(openid::configuration))
+        .route("/{tenant}/.well-known/openid-configuration", routing::get(openid::configuration))
+        .route("/{tenant}/discovery/v2.0/keys", routing::get(openid::access_keys))
+        .route("/{tenant}/discovery/keys", routing::get(openid::access_keys))
 }
 
 async fn no_route() -> ApiError {

@@ -96,3 +96,56 @@ async fn create_or_get_makes_one() {
     let nobody = format!("/beta/users/{STRANGER}/onlineMeetings");
     assert_eq!(stage.post(&nobody, json!({})).await.error(), (404, "8522".to_owned()));
 }
+
+#[tokio::test]
+async fn a_meeting_is_changed_where_something_is_said() {
+    // Contract 3.19, Q-20: what is null stays, like what is left out.
+    let stage = Stage::new().await;
+    let body = json!({"subject": "S", "startDateTime": "2026-11-23T13:00:00Z", "endDateTime": "2026-11-23T14:00:00Z",
+        "allowedPresenters": "organizer", "isEntryExitAnnounced": true});
+    let made = stage.post(&format!("/v1.0/users/{ANNA}/onlineMeetings"), body).await.json();
+    let id = made["id"].as_str().unwrap();
+    let change = async |path: &str, body: Value| stage.ask(Method::PATCH, path, Some(body)).await;
+    let path = format!("/v1.0/communications/onlineMeetings/{id}");
+
+    let nothing = change(&path, json!({"subject": null})).await;
+    assert_eq!((nothing.status.as_u16(), nothing.json()), (200, stage.get(&path).await.json()));
+    let said = json!({"subject": "T", "endDateTime": "2026-11-23T15:00:00Z", "allowedPresenters": "everyone",
+        "joinMeetingIdSettings": {"isPasscodeRequired": true}});
+    let changed = change(&format!("/v1.0/users/{ANNA}/onlineMeetings/{id}"), said).await;
+    assert_eq!(changed.status, 200);
+    let meeting = changed.json();
+    assert_eq!(meeting, stage.get(&path).await.json(), "it is kept");
+    assert_eq!((&meeting["subject"], &meeting["allowedPresenters"]), (&json!("T"), &json!("everyone")));
+    assert_eq!(
+        (&meeting["startDateTime"], &meeting["endDateTime"]),
+        (&made["startDateTime"], &json!("2026-11-23T15:00:00Z"))
+    );
+    assert_eq!(meeting["isEntryExitAnnounced"], true);
+    let passcode = &meeting["joinMeetingIdSettings"]["passcode"];
+    assert_eq!(passcode.as_str().unwrap().len(), 6);
+    // Asked for again, the passcode is the one that was given out.
+    let again = change(&path, json!({"joinMeetingIdSettings": {"isPasscodeRequired": true}})).await.json();
+    assert_eq!(&again["joinMeetingIdSettings"]["passcode"], passcode);
+    let open = change(&path, json!({"joinMeetingIdSettings": {"isPasscodeRequired": false}})).await.json();
+    assert_eq!(open["joinMeetingIdSettings"]["passcode"], Value::Null);
+    for name in ["id", "joinWebUrl", "videoTeleconferenceId", "chatInfo"] {
+        assert_eq!(meeting[name], made[name], "{name}");
+    }
+
+    let early = change(&path, json!({"endDateTime": "2026-11-23T12:00:00Z"})).await;
+    assert_eq!(
+        (early.error(), early.json()["error"]["target"].as_str()),
+        ((400, "8523".to_owned()), Some("endDateTime"))
+    );
+    let wrong = change(&path, json!({"allowedPresenters": "nobody"})).await;
+    assert_eq!(wrong.json()["error"]["target"], "allowedPresenters");
+    assert_eq!(change(&path, json!({"subject": "x".repeat(1025)})).await.error(), (400, "8523".to_owned()));
+    assert_eq!(stage.get(&path).await.json()["subject"], "T", "a refusal changes nothing");
+    let nobodys = format!("/v1.0/communications/onlineMeetings/{STRANGER}");
+    assert_eq!(change(&nobodys, json!({})).await.error(), (404, "8522".to_owned()));
+    assert_eq!(
+        change(&format!("/v1.0/users/{BERT}/onlineMeetings/{id}"), json!({})).await.error(),
+        (404, "8522".to_owned())
+    );
+}

@@ -1,12 +1,15 @@
 //! Online meetings, as far as they are needed to be joined (contract 3.19): one file per operation.
 
+mod change;
 mod create;
 mod create_or_get;
 mod delete;
+mod drafting;
 mod get;
 mod list;
 mod view;
 
+pub(super) use change::{change, change_of_user};
 pub(super) use create::{create, create_for_user};
 pub(super) use create_or_get::{create_or_get, create_or_get_for_user};
 pub(super) use delete::{delete, delete_of_user};

@@ -8,11 +8,11 @@ use control::{
     Reach, Repeat, TenantId, Timestamp,
 };
 use engine::CommandError;
-use graph::{Form, InvitationParticipantInfo, InviteRequest, Wire};
+use graph::{InvitationParticipantInfo, InviteRequest, Wire};
 use store::Directory;
 
 use super::people::People;
-use super::{CLIENT_CONTEXT_MAX, PEOPLE_MAX, bad};
+use super::{CLIENT_CONTEXT_MAX, KEPT, PEOPLE_MAX, bad};
 use crate::api::error::ApiError;
 use crate::api::exchange::Ask;
 use crate::api::service::Service;
@@ -203,6 +203,3 @@ fn rung(people: People<'_>, participants: &[InvitationParticipantInfo]) -> Resul
 fn given(id: Option<&str>) -> Option<&str> {
     id.map(str::trim).filter(|id| !id.is_empty())
 }
-
-/// Everything that was sent.
-const KEPT: Form = Form { nulls: false, beta: true, lower_status: false };

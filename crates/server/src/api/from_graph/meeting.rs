@@ -1,13 +1,14 @@
-//! The body of a meeting to be made (contract 3.19).
+//! The body of a meeting to be made or changed (contract 3.19).
 
 use std::time::Duration;
 
 use control::Timestamp;
-use graph::OnlineMeeting;
+use graph::{OnlineMeeting, Wire as _};
+use store::Meeting;
 use time::OffsetDateTime;
 use time::format_description::well_known::Iso8601;
 
-use super::bad;
+use super::{KEPT, bad};
 use crate::api::error::ApiError;
 
 /// A meeting that names no end is that long.
@@ -29,13 +30,53 @@ pub(in crate::api) struct MeetingDraft {
 }
 
 pub(in crate::api) fn meeting(body: OnlineMeeting, now: Timestamp) -> Result<MeetingDraft, ApiError> {
-    let start = date(body.start_date_time.as_deref(), "startDateTime")?;
-    let end = date(body.end_date_time.as_deref(), "endDateTime")?;
+    let (start, end) = dates(&body)?;
     if start.is_none() && end.is_some() {
         return Err(bad("startDateTime", "is required when endDateTime is given"));
     }
     let start = start.unwrap_or(now);
     let end = end.unwrap_or(start + LENGTH);
+    check(&body, start, end)?;
+    Ok(MeetingDraft {
+        start,
+        end,
+        subject: body.subject.clone(),
+        external_id: body.external_id.clone(),
+        passcode_required: passcode_required(&body).unwrap_or(false),
+        kept: laid_over(body, OnlineMeeting::default()),
+    })
+}
+
+/// A meeting as a client wants it changed. Who organizes it and how it is found stay as they are.
+pub(in crate::api) fn changed_meeting(
+    body: OnlineMeeting,
+    meeting: Meeting,
+    new_passcode: impl FnOnce() -> String,
+) -> Result<Meeting, ApiError> {
+    let (start, end) = dates(&body)?;
+    let (start, end) = (start.unwrap_or(meeting.start), end.unwrap_or(meeting.end));
+    check(&body, start, end)?;
+    let kept = OnlineMeeting::read(&meeting.body).unwrap_or_default();
+    Ok(Meeting {
+        start,
+        end,
+        subject: body.subject.clone().or(meeting.subject),
+        passcode: match passcode_required(&body) {
+            None => meeting.passcode,
+            Some(true) => meeting.passcode.or_else(|| Some(new_passcode())),
+            Some(false) => None,
+        },
+        body: laid_over(body, kept).write(KEPT),
+        ..meeting
+    })
+}
+
+fn dates(body: &OnlineMeeting) -> Result<(Option<Timestamp>, Option<Timestamp>), ApiError> {
+    let start = date(body.start_date_time.as_deref(), "startDateTime")?;
+    Ok((start, date(body.end_date_time.as_deref(), "endDateTime")?))
+}
+
+fn check(body: &OnlineMeeting, start: Timestamp, end: Timestamp) -> Result<(), ApiError> {
     if end < start {
         return Err(bad("endDateTime", "is before startDateTime"));
     }
@@ -44,24 +85,26 @@ pub(in crate::api) fn meeting(body: OnlineMeeting, now: Timestamp) -> Result<Mee
             return Err(bad(path, "is longer than 1024 characters"));
         }
     }
-    let passcode_required =
-        body.join_meeting_id_settings.as_ref().and_then(|settings| settings.is_passcode_required).unwrap_or(false);
-    Ok(MeetingDraft {
-        start,
-        end,
-        subject: body.subject.clone(),
-        external_id: body.external_id.clone(),
-        passcode_required,
-        kept: OnlineMeeting {
-            allow_attendee_to_enable_camera: body.allow_attendee_to_enable_camera,
-            allow_attendee_to_enable_mic: body.allow_attendee_to_enable_mic,
-            allowed_presenters: body.allowed_presenters,
-            is_entry_exit_announced: body.is_entry_exit_announced,
-            lobby_bypass_settings: body.lobby_bypass_settings,
-            participants: body.participants,
-            ..OnlineMeeting::default()
-        },
-    })
+    Ok(())
+}
+
+fn passcode_required(body: &OnlineMeeting) -> Option<bool> {
+    body.join_meeting_id_settings.as_ref()?.is_passcode_required
+}
+
+/// What is read back as it was sent, over what was sent before.
+fn laid_over(sent: OnlineMeeting, before: OnlineMeeting) -> OnlineMeeting {
+    OnlineMeeting {
+        allow_attendee_to_enable_camera: sent
+            .allow_attendee_to_enable_camera
+            .or(before.allow_attendee_to_enable_camera),
+        allow_attendee_to_enable_mic: sent.allow_attendee_to_enable_mic.or(before.allow_attendee_to_enable_mic),
+        allowed_presenters: sent.allowed_presenters.or(before.allowed_presenters),
+        is_entry_exit_announced: sent.is_entry_exit_announced.or(before.is_entry_exit_announced),
+        lobby_bypass_settings: sent.lobby_bypass_settings.or(before.lobby_bypass_settings),
+        participants: sent.participants.or(before.participants),
+        ..OnlineMeeting::default()
+    }
 }
 
 /// ISO 8601 with any fraction and offset.

@@ -7,11 +7,11 @@ use control::{
     ScenarioId, TenantId, Who, limits,
 };
 use engine::Place;
-use graph::{ChatInfo, Form, MediaConfig, MeetingInfo, Wire};
+use graph::{ChatInfo, MediaConfig, MeetingInfo, Wire};
 use store::{App, Directory, Meeting, MeetingKey};
 
 use super::people::{People, organizer};
-use super::{PEOPLE_MAX, bad, callback};
+use super::{KEPT, PEOPLE_MAX, bad, callback};
 use crate::api::error::ApiError;
 use crate::api::exchange::Ask;
 use crate::api::service::Service;
@@ -248,9 +248,6 @@ fn chat(sent: Option<&ChatInfo>, joined: Option<&Meeting>) -> Option<ChatInfo> {
         ..sent
     })
 }
-
-/// Everything that was sent, for `to_graph` to read back.
-const KEPT: Form = Form { nulls: false, beta: true, lower_status: false };
 
 fn echo(body: &graph::Call, joined: Option<&Meeting>, beta: bool) -> String {
     graph::Call {

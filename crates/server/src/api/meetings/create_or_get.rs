@@ -4,10 +4,8 @@ use axum::extract::{Path, State};
 use control::UserId;
 use graph::OnlineMeeting;
 use http::StatusCode;
-use store::StoreError;
 
-use super::create::{TRIES, drafted, organizer_in};
-use super::view::view;
+use super::drafting::{entity, made, organizer_in};
 use crate::api::error::ApiError;
 use crate::api::exchange::{Ask, Reply};
 use crate::api::from_graph::meeting;
@@ -41,16 +39,8 @@ async fn obtained(
     if draft.external_id.as_ref().is_none_or(String::is_empty) {
         return Err(ApiError::Invalid(graph::Bad::at("externalId", "is required")));
     }
-    for _ in 0..TRIES {
-        match service.store.create_or_get_meeting(drafted(ask, &draft, organizer)).await {
-            Ok(obtained) => {
-                let status = if obtained.created { StatusCode::CREATED } else { StatusCode::OK };
-                let body = view(ask, service, &service.directory(), &obtained.meeting);
-                return Ok(Reply::entity(status, body, &ask.exchange.context("communications/onlineMeetings/$entity")));
-            }
-            Err(StoreError::Taken(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(ApiError::Unavailable)
+    let get = |meeting| service.store.create_or_get_meeting(meeting);
+    let obtained = made(ask, &draft, organizer, get).await?;
+    let status = if obtained.created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(entity(ask, service, status, &obtained.meeting))
 }

@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use control::UserId;
 use http::StatusCode;
 
-use super::view::view;
+use super::drafting::entity;
 use crate::api::error::ApiError;
 use crate::api::exchange::{Ask, Reply};
 use crate::api::service::Service;
@@ -31,7 +31,5 @@ pub(in crate::api) async fn get_of_user(
 
 async fn shown(ask: &Ask, service: &Service, key: &str, organizer: Option<UserId>) -> Result<Reply, ApiError> {
     let meeting = super::find(ask, service, key, organizer).await?;
-    let body = view(ask, service, &service.directory(), &meeting);
-    let context = ask.exchange.context("communications/onlineMeetings/$entity");
-    Ok(Reply::entity(StatusCode::OK, body, &context).selected(&ask.exchange))
+    Ok(entity(ask, service, StatusCode::OK, &meeting).selected(&ask.exchange))
 }
