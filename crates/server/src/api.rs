@@ -19,6 +19,7 @@ pub mod to_graph;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -30,6 +31,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use store::{Directory, Store};
 
 use crate::auth::{Keys, openid, token};
+use crate::config::Network;
 use error::ApiError;
 use service::Service;
 
@@ -67,6 +69,10 @@ pub struct Settings {
     pub join_web_url: String,
     /// The issuer of notification tokens: one of those that bots accept (contract 2.6).
     pub notification_issuer: String,
+    /// For the body of a request to arrive.
+    pub body_within: Duration,
+    /// Whose `X-Forwarded-For` is believed.
+    pub proxies: Vec<Network>,
     /// Replies spell an operation's status in lower case, as most of the documentation does (OQ-2).
     pub lower_case_status: bool,
 }
@@ -79,6 +85,8 @@ impl Default for Settings {
             invite: InvitePolicy::default(),
             join_web_url: "{base}/l/meetup-join/{thread}/{message}?context={context}".to_owned(),
             notification_issuer: "https://api.botframework.com".to_owned(),
+            body_within: Duration::from_secs(30),
+            proxies: Vec::new(),
             lower_case_status: false,
         }
     }
@@ -91,7 +99,15 @@ pub struct PlainHttp;
 /// The whole site.
 pub fn router(state: State) -> Router {
     let service = Service::new(state);
-    front::router(graph().with_state(service.clone()), site().with_state(service.clone()), service)
+    let closed = |router: Router<Service>| {
+        router.fallback(no_route).method_not_allowed_fallback(wrong_method).with_state(service.clone())
+    };
+    front::router(closed(graph().router), closed(site()), service.clone())
+}
+
+/// Every route of the Graph API: what it is asked by, `*` for anything, and its path as in [`graph`].
+pub fn routes() -> Vec<(&'static str, &'static str)> {
+    graph().listed
 }
 
 /// Under `/v1.0` and `/beta`, and there under `/communications` and `/app` alike. `GraphPath` has put every path into

@@ -1,7 +1,7 @@
 //! Who may ask, and how we prove who we are.
 //!
-//! Applications get tokens from us by client credentials ([`token`]) and show them with every request ([`principal`]);
-//! what a token allows is in its roles ([`permissions`]). Notifications carry tokens of ours, signed by keys of their
+//! Applications get tokens from us by client credentials ([`token`]; guessing is slowed down by `throttle`) and show them
+//! with every request ([`principal`]); what a token allows is in its roles ([`permissions`]). Notifications carry tokens of ours, signed by keys of their
 //! own ([`NotificationSigner`]). Published documents are in [`openid`], keys in [`keys`].
 
 mod jwt;
@@ -11,6 +11,7 @@ pub(crate) mod openid;
 pub mod permissions;
 pub mod principal;
 mod secret;
+pub(crate) mod throttle;
 pub mod token;
 
 use std::cell::Cell;

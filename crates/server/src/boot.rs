@@ -19,7 +19,7 @@ use store::{Store, StoreError};
 use switch::Switch;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +30,7 @@ use crate::config::{Config, SIP_REALM};
 use crate::directory::{Pictures, TestLines};
 use crate::notify::deliver::{self, Delivery};
 use crate::retention;
-use crate::serving::{self, Serving};
+use crate::serving::{self, Places, Serving};
 use crate::telemetry::{self, TelemetryError};
 
 /// Why the server does not start: one line that says what to change.
@@ -194,13 +194,13 @@ pub async fn start_listening_for(config: &Config, tones: Vec<f32>) -> Result<Ser
         metrics: Some(metrics),
         ready: Arc::clone(&ready),
     });
-    let connections = Arc::new(Semaphore::new(config.limits.http_connections as usize));
-    let serving = |router: Router, tls| Serving {
-        router,
-        tls,
-        patience: config.http.header_timeout.0,
-        connections: Arc::clone(&connections),
-    };
+    let places = Places::new(
+        config.limits.http_connections as usize,
+        config.limits.http_connections_per_source,
+        config.http.proxies.clone(),
+    );
+    let serving =
+        |router: Router, tls| Serving { router, tls, patience: config.http.header_timeout.0, places: places.clone() };
     let mut listeners =
         vec![tokio::spawn(serving::serve(https, serving(router.clone(), Some(served.server_config()?)), stop.clone()))];
     if let Some(http) = http {
@@ -297,6 +297,8 @@ fn settings(config: &Config) -> api::Settings {
         },
         join_web_url: config.meetings.join_url.clone(),
         notification_issuer: config.notify.issuer.clone(),
+        body_within: config.http.body_timeout.0,
+        proxies: config.http.proxies.clone(),
         lower_case_status: config.http.lower_case_status,
     }
 }

@@ -17,7 +17,7 @@ use sip::digest::Algorithm;
 
 pub use document::{document, example};
 pub use layers::{ConfigError, Loaded, Origin, Setting, load};
-pub use values::{PortRange, Span};
+pub use values::{Network, PortRange, Span};
 
 /// The realm of every SIP password. It is part of the stored hashes, so it can never change.
 pub const SIP_REALM: &str = "convoke";
@@ -66,8 +66,15 @@ pub struct Http {
     /// Spells the status of operations in replies in lower case, as most of Graph's documentation does. Generated clients
     /// for Go, Java and JavaScript only read the default, `Running`.
     pub lower_case_status: bool,
-    /// How long a client may take to send the headers of a request, and how long an idle connection is kept.
+    /// How long a client may take to send the headers of a request or to take its answer, and how long an idle connection
+    /// is kept.
     pub header_timeout: Span,
+    /// How long a client may take to send the body of a request.
+    pub body_timeout: Span,
+    /// Proxies in front of this server, as in `10.0.0.7` or `10.0.0.0/24`: what they write into `X-Forwarded-For` is
+    /// believed, so that clients are told apart where guesses are counted, and `limits.http_connections_per_source` does
+    /// not bound them.
+    pub proxies: Vec<Network>,
 }
 
 /// Phones and trunks.
@@ -163,6 +170,8 @@ pub struct Limits {
     pub legs: u32,
     /// How long a stopping server waits for calls to end and notifications to be delivered.
     pub drain: Span,
+    /// HTTP connections at once from one address, or one /64 of IPv6; further ones are closed.
+    pub http_connections_per_source: u32,
 }
 
 /// How long is kept what no call needs any more. A call that has ended and a notification that was delivered leave nothing.
@@ -247,6 +256,8 @@ impl Default for Http {
     }
 }
 
+            body_timeout: Span(Duration::from_secs(30)),
+            proxies: Vec::new(),
 impl Sip {
     /// `digests` as `sip` knows them; a name it does not know is left out.
     pub fn digest_algorithms(&self) -> Vec<Algorithm> {
@@ -313,6 +324,7 @@ impl Default for Limits {
             http_connections: 4096,
             sip_connections: 10_000,
             sip_connections_per_address: 1_000,
+            http_connections_per_source: 1024,
             legs: 4000,
             drain: Span(Duration::from_secs(10)),
         }

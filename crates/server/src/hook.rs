@@ -19,11 +19,11 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::certs;
-use crate::serving::{self, Serving};
+use crate::serving::{self, Places, Serving};
 
 /// What bots accept as the issuer of our tokens (contract 2.6).
 const ISSUERS: [&str; 2] = ["https://api.botframework.com", "https://graph.microsoft.com"];
@@ -38,6 +38,9 @@ const FETCH_WITHIN: Duration = Duration::from_secs(5);
 
 /// A group's roster is large, but not that large.
 const BODY_MAX: usize = 4 * 1024 * 1024;
+
+/// The server under development has one or a few dozen.
+const CONNECTIONS_MAX: usize = 256;
 
 /// Received and not taken yet; beyond, the sender waits, as with any slow bot.
 const WAITING_MAX: usize = 1024;
@@ -118,8 +121,8 @@ impl Hook {
         });
         let router = Router::new().fallback(take).layer(DefaultBodyLimit::max(BODY_MAX)).with_state(desk);
         let stop = CancellationToken::new();
-        let serving =
-            Serving { router, tls, patience: Duration::from_secs(30), connections: Arc::new(Semaphore::new(256)) };
+        let places = Places::new(CONNECTIONS_MAX, u32::MAX, Vec::new());
+        let serving = Serving { router, tls, patience: Duration::from_secs(30), places };
         tokio::spawn(serving::serve(listener, serving, stop.clone()));
         Ok(Self { address, received, stop })
     }

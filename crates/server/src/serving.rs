@@ -1,4 +1,7 @@
-//! HTTP on a listener: HTTP/1.1 and HTTP/2, over TLS or plain, bounded in connections and patience.
+//! HTTP on a listener: HTTP/1.1 and HTTP/2 over TLS, HTTP/1.1 plain; bounded in connections, headers and patience.
+
+mod crowd;
+mod patient;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -22,20 +25,39 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::config::Network;
+use crate::limits::{HEADERS_COUNT_MAX, HEADERS_MAX, STREAMS_MAX};
+use crate::source::Source;
+use crowd::Crowd;
+use patient::{Greeted, Patient};
+
 /// How a listener is served.
 #[derive(Clone, Debug)]
 pub struct Serving {
     pub router: Router,
     /// `None`: plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
-    /// For TLS, for the headers of a request, and for an idle connection.
+    /// For TLS, for the headers of a request, for an idle connection, and for a peer that does not take its answer.
     pub patience: Duration,
-    /// Shared by all listeners: connections beyond wait to be accepted.
-    pub connections: Arc<Semaphore>,
+    pub places: Places,
 }
 
-/// What one HTTP/2 connection may ask at once.
-const STREAMS_MAX: u32 = 256;
+/// The connections there may be, on all listeners that share it.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Connections beyond wait to be accepted.
+    all: Arc<Semaphore>,
+    /// Connections of one source beyond are closed.
+    crowd: Crowd,
+    /// They speak for many, and are not bounded like one.
+    proxies: Vec<Network>,
+}
+
+impl Places {
+    pub fn new(all_max: usize, each_max: u32, proxies: Vec<Network>) -> Self {
+        Self { all: Arc::new(Semaphore::new(all_max)), crowd: Crowd::new(each_max), proxies }
+    }
+}
 
 /// After the operating system refused a connection, for want of file descriptors as a rule.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -50,7 +72,7 @@ pub async fn serve(listener: TcpListener, serving: Serving, stop: CancellationTo
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept(&listener, &serving.connections) => accepted,
+            accepted = accept(&listener, &serving.places.all) => accepted,
         };
         let (stream, peer, permit) = match accepted {
             Ok(accepted) => accepted,
@@ -60,19 +82,31 @@ pub async fn serve(listener: TcpListener, serving: Serving, stop: CancellationTo
                 continue;
             }
         };
+        let proxy = serving.places.proxies.iter().any(|proxies| proxies.contains(peer.ip()));
+        let seat = if proxy { None } else { serving.places.crowd.seat(Source::of(peer.ip())) };
+        if seat.is_none() && !proxy {
+            metrics::counter!("convoke_http_connections_refused_total").increment(1);
+            tracing::debug!(%peer, "a connection too many from one source");
+            continue;
+        }
         let (serving, watcher, stop) = (serving.clone(), graceful.watcher(), stop.clone());
         tasks.spawn(async move {
-            let _permit = permit;
+            let _held = (permit, seat);
             let _ = stream.set_nodelay(true);
+            let stream = Patient::new(stream, serving.patience);
             match serving.tls.clone() {
-                None => converse(serving, stream, peer, watcher).await,
+                None => converse(serving, stream, peer, Protocol::Http1, watcher).await,
                 Some(tls) => {
                     let shaken = tokio::select! {
                         () = stop.cancelled() => return,
                         shaken = tokio::time::timeout(serving.patience, TlsAcceptor::from(tls).accept(stream)) => shaken,
                     };
                     match shaken {
-                        Ok(Ok(stream)) => converse(serving, stream, peer, watcher).await,
+                        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                            let stream = Greeted::within(serving.patience, stream);
+                            converse(serving, stream, peer, Protocol::Http2, watcher).await;
+                        }
+                        Ok(Ok(stream)) => converse(serving, stream, peer, Protocol::Http1, watcher).await,
                         Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
                         Err(_) => tracing::debug!(%peer, "no TLS in time"),
                     }
@@ -96,8 +130,20 @@ async fn accept(
     Ok((stream, peer, permit))
 }
 
-async fn converse<S>(serving: Serving, stream: S, peer: SocketAddr, watcher: hyper_util::server::graceful::Watcher)
-where
+/// Agreed on before the first byte: finding it out from what comes would wait for ever for those who send nothing.
+#[derive(Clone, Copy, Debug)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+async fn converse<S>(
+    serving: Serving,
+    stream: S,
+    peer: SocketAddr,
+    protocol: Protocol,
+    watcher: hyper_util::server::graceful::Watcher,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let router = serving.router;
@@ -110,13 +156,23 @@ where
             Ok::<_, Infallible>(response)
         }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(serving.patience);
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = match protocol {
+        Protocol::Http1 => builder.http1_only(),
+        Protocol::Http2 => builder.http2_only(),
+    };
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(serving.patience)
+        .max_buf_size(HEADERS_MAX)
+        .max_headers(HEADERS_COUNT_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(serving.patience)
         .keep_alive_timeout(serving.patience)
+        .max_header_list_size(u32::try_from(HEADERS_MAX).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS_MAX);
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     if let Err(error) = watcher.watch(connection).await {

@@ -33,6 +33,8 @@ pub(crate) enum ApiError {
     TooLarge,
     #[error("{0}")]
     UnsupportedMedia(&'static str),
+    #[error("The header {0} is given more than once.")]
+    Ambiguous(&'static str),
     #[error("The request body did not arrive in time.")]
     TooSlow,
     #[error("This feature is not supported by this server.")]
@@ -58,7 +60,7 @@ impl ApiError {
             Self::Denied(denial) => denied(*denial),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "Forbidden"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "8522"),
-            Self::Unreadable(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
+            Self::Unreadable(_) | Self::Ambiguous(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
             Self::Invalid(_) => (StatusCode::BAD_REQUEST, "8523"),
             Self::Numbered(code, _) => (StatusCode::BAD_REQUEST, code),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),

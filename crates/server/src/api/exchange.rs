@@ -17,7 +17,8 @@ use time::macros::format_description;
 use super::error::ApiError;
 use super::service::Service;
 use super::{PlainHttp, Settings};
-use crate::auth::{Caller, Denial, fresh_id, wall_clock};
+use crate::auth::{Caller, Denial, fresh_id};
+use crate::source::Source;
 
 /// Longer ids of clients are replaced by ours: they go into answers and into the log of conferences.
 const REQUEST_ID_MAX: usize = 128;
@@ -36,6 +37,8 @@ pub(crate) struct Facts {
     /// The SDK says that it asks again (INV-33).
     pub(crate) retried: bool,
     pub(crate) scenario: Option<ScenarioId>,
+    /// Who sent it.
+    pub(crate) source: Source,
     /// Scheme, host and port that the client knows this server by.
     pub(crate) base: String,
     pub(crate) surface: Surface,
@@ -63,6 +66,7 @@ impl Exchange {
             repeatable_as,
             retried: parts.headers.contains_key("retry-attempt"),
             scenario: text("scenario-id").and_then(|id| id.parse().ok()),
+            source: Source::of_request(parts, &settings.proxies),
             base: settings.base_url.clone().unwrap_or_else(|| base(parts)),
             surface,
             query: parts.uri.query().unwrap_or_default().to_owned(),
@@ -129,6 +133,10 @@ pub(crate) struct Ask {
 #[derive(Clone, Debug)]
 pub(crate) struct Received(pub(super) Result<Bytes, ApiError>);
 
+/// The bearer token of a request for Graph, looked at before the body: who shows none gets no room for one.
+#[derive(Clone, Debug)]
+pub(super) struct Checked(pub(super) Result<Caller, Denial>);
+
 impl Received {
     pub(crate) fn bytes(&self) -> Result<&Bytes, ApiError> {
         self.0.as_ref().map_err(Clone::clone)
@@ -157,8 +165,8 @@ impl FromRequestParts<Service> for Ask {
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, ApiError> {
         let exchange = parts.extensions.get::<Exchange>().cloned().ok_or(ApiError::Internal)?;
         let received = parts.extensions.get::<Received>().cloned().ok_or(ApiError::Internal)?;
-        let token = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        let caller = service.tokens.check(token, wall_clock())?;
+        let Checked(caller) = parts.extensions.get::<Checked>().cloned().ok_or(ApiError::Internal)?;
+        let caller = caller?;
         let form = Form { lower_status: service.settings.lower_case_status, ..Form::reply(exchange.is_beta()) };
         // The application may have been deleted, or moved, since it got its token.
         match service.directory().app(caller.principal.app) {

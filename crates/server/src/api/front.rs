@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -19,18 +19,14 @@ use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
 use super::error::ApiError;
-use super::exchange::{Exchange, Received};
+use super::exchange::{Checked, Exchange, Received};
 use super::graph_path::GraphPath;
 use super::service::Service;
+use crate::auth::wall_clock;
+use crate::limits::{BODY_MAX, DRAINED_MAX, FORM_MAX};
 
-/// Bodies, before and after inflation (contract 3.1.8).
-const BODY_MAX: usize = 1024 * 1024;
-
-/// Of a body that is too large, so much is read and thrown away: most clients read no answer before they have sent all.
-const DRAINED_MAX: usize = 16 * BODY_MAX;
-
-/// For a body to arrive.
-const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// Announcing a body is free; room for it grows as it comes.
+const RESERVED_MAX: usize = 16 * 1024;
 
 /// Shorter answers are not worth compressing.
 const COMPRESSED_FROM: usize = 1024;
@@ -55,15 +51,25 @@ async fn front(State(front): State<Front>, request: Request) -> Response {
     let exchange = Exchange::new(&parts, surface, &front.service.settings);
     let compressed = accepts_gzip(&parts.headers);
 
-    let received = Received(receive(&parts.headers, body).await);
-    let (router, at) = match &path {
-        Some(graph) => (front.graph, graph.path.clone()),
-        None => (front.site, parts.uri.path().to_lowercase()),
+    // Room is given only to those whose body will be read.
+    let (router, at, room) = match &path {
+        Some(graph) => {
+            let token = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+            let caller = front.service.tokens.check(token, wall_clock());
+            let room = if caller.is_ok() { BODY_MAX } else { 0 };
+            parts.extensions.insert(Checked(caller));
+            (front.graph, graph.path.clone(), room)
+        }
+        None => (front.site, parts.uri.path().to_lowercase(), FORM_MAX),
     };
+    let received = receive(&parts.headers, body, room);
+    let received = tokio::time::timeout(front.service.settings.body_within, received).await;
+    let received = Received(received.unwrap_or(Err(ApiError::TooSlow)));
     let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let matched = Uri::try_from(format!("{at}{query}"));
-    let response = match matched {
-        Ok(uri) => {
+    let response = match (ambiguous(&parts.headers), matched) {
+        (Some(name), _) => ApiError::Ambiguous(name).dress(&exchange),
+        (None, Ok(uri)) => {
             parts.uri = uri;
             parts.extensions.insert(exchange.clone());
             parts.extensions.insert(received);
@@ -74,7 +80,7 @@ async fn front(State(front): State<Front>, request: Request) -> Response {
                 |answer| answer.unwrap_or_else(|never| match never {}),
             )
         }
-        Err(_) => ApiError::NoRoute.dress(&exchange),
+        (None, Err(_)) => ApiError::NoRoute.dress(&exchange),
     };
     let mut response = enveloped(response, &exchange);
     stamp(&mut response, &exchange, path.is_some());
@@ -86,45 +92,51 @@ async fn front(State(front): State<Front>, request: Request) -> Response {
     if compressed { compress(response).await } else { response }
 }
 
-/// Reads a body to its end, inflated, within bounds.
-async fn receive(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
-    let bytes = tokio::time::timeout(BODY_WITHIN, read(headers, body)).await.map_err(|_| ApiError::TooSlow)??;
+/// A header that is given twice and must not be: which of the two counts, a proxy in front may see differently.
+fn ambiguous(headers: &HeaderMap) -> Option<&'static str> {
+    const ONCE: [&str; 4] = ["Authorization", "Content-Encoding", "Content-Type", "Host"];
+    ONCE.into_iter().find(|name| headers.get_all(*name).iter().nth(1).is_some())
+}
+
+/// Reads a body to its end, inflated, within bounds. Of one that there is no room for, nothing is kept.
+async fn receive(headers: &HeaderMap, body: Body, room: usize) -> Result<Bytes, ApiError> {
+    let bytes = read(headers, body, room).await?;
     let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").trim());
     match encoding {
         None | Some("") => Ok(bytes),
         Some(name) if name.eq_ignore_ascii_case("identity") => Ok(bytes),
-        Some(name) if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") => inflate(&bytes),
+        Some(name) if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") => inflate(&bytes, room),
         Some(_) => Err(ApiError::UnsupportedMedia("The Content-Encoding is not supported: use gzip or none.")),
     }
 }
 
-async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
+async fn read(headers: &HeaderMap, mut body: Body, room: usize) -> Result<Bytes, ApiError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > DRAINED_MAX) {
         return Err(ApiError::TooLarge);
     }
-    let mut bytes = BytesMut::with_capacity(announced.unwrap_or_default().min(BODY_MAX));
+    let mut bytes = BytesMut::with_capacity(announced.unwrap_or_default().min(room).min(RESERVED_MAX));
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::Unreadable("Unable to read the request body.".to_owned()))?;
         let Ok(data) = frame.into_data() else { continue };
         length += data.len();
-        if length <= BODY_MAX {
+        if length <= room {
             bytes.extend_from_slice(&data);
         } else if length > DRAINED_MAX {
             break;
         }
     }
-    if length > BODY_MAX { Err(ApiError::TooLarge) } else { Ok(bytes.freeze()) }
+    if length > room { Err(ApiError::TooLarge) } else { Ok(bytes.freeze()) }
 }
 
-fn inflate(bytes: &[u8]) -> Result<Bytes, ApiError> {
+fn inflate(bytes: &[u8], room: usize) -> Result<Bytes, ApiError> {
     let mut inflated = Vec::new();
-    let mut reader = GzDecoder::new(bytes).take(BODY_MAX as u64 + 1);
+    let mut reader = GzDecoder::new(bytes).take(room as u64 + 1);
     reader
         .read_to_end(&mut inflated)
         .map_err(|_| ApiError::Unreadable("The request body is not the gzip it claims to be.".to_owned()))?;
-    if inflated.len() > BODY_MAX { Err(ApiError::TooLarge) } else { Ok(inflated.into()) }
+    if inflated.len() > room { Err(ApiError::TooLarge) } else { Ok(inflated.into()) }
 }
 
 /// Whatever goes wrong, in our own handlers or in the framework, is told in the envelope.
@@ -220,9 +232,9 @@ mod tests {
 
     #[test]
     fn inflation_is_bounded() {
-        assert_eq!(inflate(&gzip(b"{}")).unwrap(), "{}");
-        assert!(matches!(inflate(&gzip(&vec![b' '; 64 * 1024 * 1024])), Err(ApiError::TooLarge)));
-        assert!(matches!(inflate(b"{}"), Err(ApiError::Unreadable(_))));
+        assert_eq!(inflate(&gzip(b"{}"), BODY_MAX).unwrap(), "{}");
+        assert!(matches!(inflate(&gzip(&vec![b' '; 64 * 1024 * 1024]), BODY_MAX), Err(ApiError::TooLarge)));
+        assert!(matches!(inflate(b"{}", BODY_MAX), Err(ApiError::Unreadable(_))));
     }
 
     #[test]

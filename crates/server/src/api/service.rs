@@ -7,6 +7,7 @@ use store::Directory;
 
 use super::State;
 use super::placed::Placed;
+use crate::auth::throttle::Throttle;
 use crate::auth::{Secrets, Tokens};
 
 /// Cheap to clone: one per router.
@@ -17,13 +18,20 @@ pub(crate) struct Parts {
     pub(crate) state: State,
     pub(crate) tokens: Tokens,
     pub(crate) secrets: Secrets,
+    pub(crate) throttle: Throttle,
     pub(crate) placed: Placed,
 }
 
 impl Service {
     pub(super) fn new(state: State) -> Self {
         let tokens = Tokens::new(Arc::clone(&state.keys), state.settings.base_url.clone());
-        Self(Arc::new(Parts { state, tokens, secrets: Secrets::default(), placed: Placed::default() }))
+        Self(Arc::new(Parts {
+            state,
+            tokens,
+            secrets: Secrets::default(),
+            throttle: Throttle::default(),
+            placed: Placed::default(),
+        }))
     }
 
     /// The directory as it is: one consistent picture for one request.

@@ -8,6 +8,7 @@ use http::{StatusCode, Uri};
 use serde_json::{Value, json};
 use store::Purpose;
 
+use super::token::shortened;
 use crate::api::exchange::Exchange;
 use crate::api::percent;
 use crate::api::service::Service;
@@ -23,7 +24,7 @@ pub(crate) async fn configuration(
     let by_id = tenant.parse::<TenantId>().ok().and_then(|id| directory.tenant(id));
     let known = by_id.or_else(|| directory.tenant_by_domain(&tenant));
     if !anywhere && known.is_none() {
-        let description = format!("AADSTS90002: Tenant '{tenant}' not found.");
+        let description = format!("AADSTS90002: Tenant '{}' not found.", shortened(&tenant));
         let body = json!({"error": "invalid_tenant", "error_description": description, "error_codes": [90002]});
         return (StatusCode::BAD_REQUEST, Json(body)).into_response();
     }

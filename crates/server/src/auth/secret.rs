@@ -74,15 +74,18 @@ impl Default for Secrets {
 }
 
 impl Secrets {
+    /// Whether `secret` was found right a short while ago.
+    pub fn remembers(&self, secret: &str, hash: &str) -> bool {
+        self.is_remembered(&self.fingerprint(secret, hash))
+    }
+
     /// Whether `hash` is one of `secret`. The same question asked by many at once is answered once.
     pub async fn verify(&self, secret: &str, hash: &str) -> Result<bool, Overloaded> {
         if secret.len() > SECRET_MAX {
             return Ok(false);
         }
-        // A hash holds no NUL, so the two cannot be told apart differently.
-        let fingerprint: Fingerprint =
-            hmac::sign(&self.key, format!("{hash}\0{secret}").as_bytes()).as_ref().try_into().unwrap_or_default();
-        if lock(&self.remembered).get(&fingerprint).is_some_and(|at| at.elapsed() < REMEMBERED_FOR) {
+        let fingerprint = self.fingerprint(secret, hash);
+        if self.is_remembered(&fingerprint) {
             return Ok(true);
         }
         let cell = {
@@ -105,6 +108,15 @@ impl Secrets {
         let Ok(_permit) = self.threads.acquire().await else { return false };
         let (secret, hash) = (secret.to_owned(), hash.to_owned());
         tokio::task::spawn_blocking(move || secret_matches(&secret, &hash)).await.unwrap_or(false)
+    }
+
+    fn fingerprint(&self, secret: &str, hash: &str) -> Fingerprint {
+        // A hash holds no NUL, so the two cannot be told apart differently.
+        hmac::sign(&self.key, format!("{hash}\0{secret}").as_bytes()).as_ref().try_into().unwrap_or_default()
+    }
+
+    fn is_remembered(&self, fingerprint: &Fingerprint) -> bool {
+        lock(&self.remembered).get(fingerprint).is_some_and(|at| at.elapsed() < REMEMBERED_FOR)
     }
 
     fn remember(&self, fingerprint: Fingerprint) {

@@ -17,17 +17,19 @@ use super::keys::Keys;
 use super::permissions::Roles;
 use super::principal::{AUDIENCES, issuer};
 use super::secret::Overloaded;
+use super::throttle::Wait;
 use super::{fresh_id, jwt, wall_clock};
 use crate::api::exchange::{Exchange, Received};
 use crate::api::percent;
 use crate::api::service::Service;
+use crate::source::Source;
 
 /// Seconds that a token is good for.
 const VALID_FOR_S: i64 = 3599;
 
 /// Why there is no token, by the numbers that identity libraries know.
 #[derive(Debug, Error)]
-pub enum TokenError {
+pub(crate) enum TokenError {
     #[error("AADSTS90002: Tenant '{0}' not found. Name a tenant of this server by its id or domain.")]
     UnknownTenant(String),
     #[error(
@@ -61,6 +63,12 @@ pub enum TokenError {
     Unreadable,
     #[error("AADSTS90033: A transient error has occurred. Please try again.")]
     Overloaded,
+    #[error(
+        "AADSTS50053: Too many wrong client secrets or unknown applications came from this address or for application \
+         '{app}'. Try again in {} s, with the right secret.",
+        .wait.seconds()
+    )]
+    Guessing { app: String, wait: Wait },
 }
 
 impl TokenError {
@@ -79,6 +87,26 @@ impl TokenError {
             Self::Resource(_) => ("invalid_resource", 500011, StatusCode::BAD_REQUEST),
             Self::Unreadable => ("invalid_request", 90014, StatusCode::BAD_REQUEST),
             Self::Overloaded => ("temporarily_unavailable", 90033, StatusCode::SERVICE_UNAVAILABLE),
+            Self::Guessing { .. } => ("temporarily_unavailable", 50053, StatusCode::TOO_MANY_REQUESTS),
+        }
+    }
+
+    /// Seconds after which it is worth asking again.
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Overloaded => Some(1),
+            Self::Guessing { wait, .. } => Some(wait.seconds()),
+            Self::UnknownTenant(_)
+            | Self::UnknownApp { .. }
+            | Self::WrongSecret(_)
+            | Self::NoSecret
+            | Self::Assertion(_)
+            | Self::Missing(_)
+            | Self::Grant(_)
+            | Self::NotDefault(_)
+            | Self::Scope(_)
+            | Self::Resource(_)
+            | Self::Unreadable => None,
         }
     }
 }
@@ -120,25 +148,69 @@ async fn grant(
     let scope = field("scope").ok_or(TokenError::Missing("scope"))?;
 
     let directory = service.directory();
-    let app = app_of(&directory, tenant, client_id)?;
+    let source = exchange.source;
+    let guessing = |wait| TokenError::Guessing { app: shortened(client_id), wait };
+    let app = match app_of(&directory, tenant, client_id) {
+        Ok(app) => app,
+        Err(unknown) => {
+            service.throttle.admit(source, None).map_err(guessing)?;
+            service.throttle.wrong(source, None);
+            return Err(unknown);
+        }
+    };
     let audience = audience(service, exchange, scope)?;
     if field("client_assertion").is_some() {
         return Err(TokenError::Assertion(app.id));
     }
     let secret = basic.as_ref().map(|(_, secret)| secret.as_str()).or(field("client_secret"));
     let secret = secret.ok_or(TokenError::NoSecret)?;
-    let hash = app.secret_hash.as_deref().ok_or(TokenError::WrongSecret(app.id))?;
-    match service.secrets.verify(secret, hash).await {
-        Ok(true) => {}
-        Ok(false) => return Err(TokenError::WrongSecret(app.id)),
-        Err(Overloaded) => return Err(TokenError::Overloaded),
-    }
+    prove(service, app, secret, exchange.source).await.map_err(|unproven| match unproven {
+        Unproven::Wrong => TokenError::WrongSecret(app.id),
+        Unproven::Overloaded => TokenError::Overloaded,
+        Unproven::Guessing(wait) => guessing(wait),
+    })?;
     Ok(json!({
         "token_type": "Bearer",
         "expires_in": VALID_FOR_S,
         "ext_expires_in": VALID_FOR_S,
         "access_token": access_token(&service.keys, app, audience, now),
     }))
+}
+
+/// Why a secret is not taken.
+enum Unproven {
+    Wrong,
+    Overloaded,
+    Guessing(Wait),
+}
+
+impl From<Wait> for Unproven {
+    fn from(wait: Wait) -> Self {
+        Self::Guessing(wait)
+    }
+}
+
+/// Looks at a secret, when it is the turn of whoever sent it.
+async fn prove(service: &Service, app: &App, secret: &str, source: Source) -> Result<(), Unproven> {
+    let throttle = &service.throttle;
+    throttle.admit(source, Some(app.id))?;
+    let right = match app.secret_hash.as_deref() {
+        Some(hash) if service.secrets.remembers(secret, hash) => true,
+        Some(hash) => {
+            let place = throttle.queue(source).ok_or(Unproven::Overloaded)?;
+            let _turn = place.turn().await;
+            // Those before may have used up what is free.
+            throttle.admit(source, Some(app.id))?;
+            service.secrets.verify(secret, hash).await.map_err(|Overloaded| Unproven::Overloaded)?
+        }
+        None => false,
+    };
+    if right {
+        throttle.right(source, app.id);
+        return Ok(());
+    }
+    throttle.wrong(source, Some(app.id));
+    Err(Unproven::Wrong)
 }
 
 /// An access token of an application. The operator's `token` command signs with it too.
@@ -255,8 +327,8 @@ fn refuse(exchange: &Exchange, error: &TokenError, now: Timestamp) -> Response {
         "error_uri": format!("{}/error?code={number}", exchange.base),
     });
     let mut response = (status, never_stored(), Json(body)).into_response();
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+    if let Some(seconds) = error.retry_after() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
     response
 }
@@ -266,7 +338,7 @@ fn never_stored() -> [(header::HeaderName, &'static str); 2] {
 }
 
 /// What a client sent is repeated in messages, but not at any length.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     text.chars().take(80).collect()
 }
 

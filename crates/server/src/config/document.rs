@@ -177,6 +177,7 @@ fn spoken(kind: &str) -> &'static str {
         "IpAddr" => "address",
         "PathBuf" => "path",
         "Vec<String>" => "list of text",
+        "Vec<Network>" => "list of networks",
         _ => "text",
     }
 }

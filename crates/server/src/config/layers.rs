@@ -123,7 +123,7 @@ impl Layers<'_> {
         let value = match key.kind.as_str() {
             "bool" => text.parse().ok().map(Value::Boolean),
             "u8" | "u16" | "u32" => text.parse().ok().map(Value::Integer),
-            "Vec<String>" => Some(Value::Array(
+            "Vec<String>" | "Vec<Network>" => Some(Value::Array(
                 text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Value::from).collect(),
             )),
             _ => None,
@@ -198,6 +198,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if config.limits.http_connections == 0 {
         return wrong("limits.http_connections", "is at least 1");
+    }
+    if config.limits.http_connections_per_source == 0 {
+        return wrong("limits.http_connections_per_source", "is at least 1");
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! Values as people write them: spans of time and ranges of ports.
+//! Values as people write them: spans of time, ranges of ports and of addresses.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -15,6 +16,14 @@ pub struct Span(pub Duration);
 pub struct PortRange {
     pub first: u16,
     pub last: u16,
+}
+
+/// A range of addresses, written `10.0.0.0/8` or `fd00::/8`; a single address is a range of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    first: IpAddr,
+    /// Leading bits that all its addresses share.
+    prefix: u8,
 }
 
 /// The longest span anyone may ask for; keeps sums of times far from overflow.
@@ -76,6 +85,48 @@ impl fmt::Display for PortRange {
     }
 }
 
+impl Network {
+    /// An IPv4 address written as one of IPv6 (`::ffff:10.0.0.1`) counts as what it is.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.first, address.to_canonical()) {
+            (IpAddr::V4(first), IpAddr::V4(address)) => {
+                same_prefix(first.to_bits().into(), address.to_bits().into(), 32, self.prefix)
+            }
+            (IpAddr::V6(first), IpAddr::V6(address)) => {
+                same_prefix(first.to_bits(), address.to_bits(), 128, self.prefix)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+fn same_prefix(one: u128, other: u128, width: u8, prefix: u8) -> bool {
+    (one ^ other).checked_shr(u32::from(width - prefix)).unwrap_or(0) == 0
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("`{text}` is no network; write it as 10.0.0.0/8, fd00::/8 or 192.0.2.7");
+        let (first, prefix) =
+            text.trim().split_once('/').map_or((text.trim(), None), |(first, bits)| (first, Some(bits)));
+        let first = first.parse::<IpAddr>().map_err(|_| wrong())?;
+        let width = if first.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Ok(width), |bits| bits.parse().map_err(|_| wrong()))?;
+        if prefix > width {
+            return Err(wrong());
+        }
+        Ok(Self { first, prefix })
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.first, self.prefix)
+    }
+}
+
 macro_rules! as_text {
     ($($name:ty)*) => {$(
         impl Serialize for $name {
@@ -92,7 +143,7 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(Span PortRange);
+as_text!(Span PortRange Network);
 
 #[cfg(test)]
 mod tests {
@@ -106,6 +157,23 @@ mod tests {
         assert_eq!("2m".parse::<Span>().unwrap().to_string(), "2min");
         for text in ["", "10", "s", "-1s", "1.5s", "10 parsecs", "99999999999999999999s", "9999999d"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_network_is_an_address_and_a_width() {
+        let within =
+            |network: &str, address: &str| network.parse::<Network>().unwrap().contains(address.parse().unwrap());
+        assert!(within("10.0.0.0/8", "10.255.0.1") && !within("10.0.0.0/8", "11.0.0.0"));
+        assert!(within("10.1.2.3/8", "10.9.9.9"), "the bits behind the prefix do not count");
+        assert!(within("10.0.0.0/8", "::ffff:10.1.1.1"));
+        assert!(within("192.0.2.7", "192.0.2.7") && !within("192.0.2.7", "192.0.2.6"));
+        assert!(within("0.0.0.0/0", "203.0.113.1") && !within("0.0.0.0/0", "2001:db8::1"));
+        assert!(within("fd00::/8", "fdab::1") && !within("fd00::/8", "fe80::1"));
+        assert!(within("::/0", "2001:db8::1"));
+        assert_eq!("fd00::/8".parse::<Network>().unwrap().to_string(), "fd00::/8");
+        for text in ["", "10.0.0.0/33", "10.0.0.0/", "::/129", "host", "10.0.0.0/8/8", "10.0.0.0/-1"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
         }
     }
 
