@@ -144,6 +144,10 @@ pub struct Notify {
     pub trust: Option<PathBuf>,
     /// How many notifications are under way at once to one host and port. A slow bot holds up itself, not others.
     pub concurrency: u16,
+    /// Networks of your own that webhooks may be in, as in `10.0.0.0/8`. A host name that resolves to a private address
+    /// is not sent to unless the address is in one of them. `localhost` and addresses written out in a callback need no
+    /// entry: standing in the directory allows them.
+    pub networks: Vec<Network>,
 }
 
 /// Online meetings.
@@ -166,12 +170,12 @@ pub struct Limits {
     pub sip_connections: u32,
     /// SIP connections over TCP at once from one address. Raise it where more phones than this are behind one router.
     pub sip_connections_per_address: u32,
+    /// HTTP connections at once from one address, or one /64 of IPv6; further ones are closed.
+    pub http_connections_per_source: u32,
     /// Connections to phones and trunks at once; further invitations fail. Each takes two ports of `rtp.ports`.
     pub legs: u32,
     /// How long a stopping server waits for calls to end and notifications to be delivered.
     pub drain: Span,
-    /// HTTP connections at once from one address, or one /64 of IPv6; further ones are closed.
-    pub http_connections_per_source: u32,
 }
 
 /// How long is kept what no call needs any more. A call that has ended and a notification that was delivered leave nothing.
@@ -252,12 +256,12 @@ impl Default for Http {
             key: None,
             lower_case_status: false,
             header_timeout: Span(Duration::from_secs(30)),
+            body_timeout: Span(Duration::from_secs(30)),
+            proxies: Vec::new(),
         }
     }
 }
 
-            body_timeout: Span(Duration::from_secs(30)),
-            proxies: Vec::new(),
 impl Sip {
     /// `digests` as `sip` knows them; a name it does not know is left out.
     pub fn digest_algorithms(&self) -> Vec<Algorithm> {
@@ -308,6 +312,7 @@ impl Default for Notify {
             backoff_max: Span(Duration::from_secs(30)),
             trust: None,
             concurrency: 32,
+            networks: Vec::new(),
         }
     }
 }

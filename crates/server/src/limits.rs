@@ -48,3 +48,6 @@ pub(crate) const COUNTS_MAX: usize = 16 * 1024;
 
 /// Token requests of one source that wait for their turn to be verified; further ones are asked to come back.
 pub(crate) const TURNS_WAITING_MAX: usize = 256;
+
+/// Redirects of one notification that are followed, all within its own host.
+pub(crate) const REDIRECTS_MAX: usize = 3;

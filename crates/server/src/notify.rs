@@ -3,6 +3,7 @@
 //! The engine writes notices into the store's outbox with the turn that caused them. [`courier`] decides what is sent
 //! next, again, or no more; [`deliver`] does it.
 
+mod address;
 pub mod courier;
 pub mod deliver;
 mod wire;

@@ -2,111 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::net::{Ipv4Addr, SocketAddr};
+mod world;
+
+use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use control::{AppId, CallId, ChainId, ConferenceId, Event, Kind, ScenarioId, TenantId};
+use control::{AppId, CallId};
 use server::auth::{fresh_id, wall_clock};
-use server::boot::{self, Server};
-use server::certs::{self, Authority, Served};
-use server::config::{Config, Span};
-use server::hook::{Hook, Manners, Received, Verifier};
-use store::sqlite::{Access, Sqlite};
-use store::{Commit, DeadLetter, OutgoingNotice, Store};
+use server::certs::{Authority, Served};
+use server::config::Span;
+use server::hook::{Hook, Manners};
 use tokio::net::TcpListener;
-
-/// Anything that should come does so long before.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A server on free ports of loopback, and what its owner knows.
-struct World {
-    server: Server,
-    /// As a command of the operator has it open.
-    store: Arc<dyn Store>,
-    app: AppId,
-    tenant: TenantId,
-    folder: tempfile::TempDir,
-}
-
-impl World {
-    async fn start() -> Self {
-        Self::giving_up_after(Duration::from_mins(1)).await
-    }
-
-    async fn giving_up_after(retry_for: Duration) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut config = Config { data: folder.path().to_owned(), dev: true, ..Config::default() };
-        config.http.listen = here;
-        config.http.plain_listen = here;
-        config.sip.udp_listen = here;
-        config.sip.tcp_listen = here;
-        config.notify.retry_for = Span(retry_for);
-        let server = boot::start(&config).await.unwrap();
-        let store: Arc<dyn Store> = Arc::new(Sqlite::open(folder.path(), Access::Command).unwrap());
-        Self { server, store, app: AppId(fresh_id()), tenant: TenantId(fresh_id()), folder }
-    }
-
-    async fn hook(&self, tls: bool, audience: AppId, manners: Manners) -> Hook {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let authority = Authority::open(self.folder.path()).unwrap();
-        let issued = authority.issue(&["localhost".to_owned()]).unwrap();
-        let tls = tls.then(|| Served::new(issued.loaded().unwrap()).server_config().unwrap());
-        let roots = certs::roots(Some(authority.pem()), None).unwrap();
-        let verifier = Verifier::new(&self.server.base_url, Some(audience), roots).unwrap();
-        Hook::start(listener, tls, Some(verifier), manners).unwrap()
-    }
-
-    fn notice(&self, call: CallId, callback: &str, number: u32) -> OutgoingNotice {
-        OutgoingNotice {
-            call,
-            app: self.app,
-            tenant: self.tenant,
-            callback: callback.to_owned(),
-            scenario: ScenarioId(fresh_id()),
-            chain: ChainId(fresh_id()),
-            body: format!(r#"{{"number":{number}}}"#),
-            after: None,
-            settles: None,
-            full_roster: false,
-            ends_call: false,
-        }
-    }
-
-    /// Writes notices into the outbox as a turn of some conference does.
-    async fn owe(&self, notices: Vec<OutgoingNotice>) {
-        let commit = Commit {
-            conference: ConferenceId(fresh_id()),
-            position: 0,
-            at: wall_clock(),
-            events: vec![
-                Event::Opened { at: wall_clock(), tenant: self.tenant, kind: Kind::PeerToPeer, created_by: self.app },
-                Event::Closed,
-            ],
-            notices,
-            snapshot: None,
-        };
-        self.store.commit(commit).await.unwrap();
-    }
-
-    async fn dead_letter(&self) -> DeadLetter {
-        let found = async {
-            loop {
-                if let Some(letter) = self.store.dead_letters(None, 1).await.unwrap().pop() {
-                    return letter;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, found).await.expect("it is given up")
-    }
-}
-
-async fn next(hook: &mut Hook) -> Received {
-    tokio::time::timeout(PATIENCE, hook.next()).await.expect("a notification comes").expect("the hook runs")
-}
+use world::{Deed, World, in_time, next, scripted};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notification_is_what_existing_bots_accept() {
@@ -170,7 +78,7 @@ async fn a_bot_that_refuses_our_token_gets_no_second_one_and_the_letter_can_be_s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_with_a_certificate_of_nobody_is_given_up_and_others_go_on() {
-    let world = World::giving_up_after(Duration::from_secs(2)).await;
+    let world = World::with(|config| config.notify.retry_for = Span(Duration::from_secs(2))).await;
     let nobody = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let issued = Authority::open(Path::new(nobody.path())).unwrap().issue(&["localhost".to_owned()]).unwrap();
@@ -185,5 +93,109 @@ async fn a_webhook_with_a_certificate_of_nobody_is_given_up_and_others_go_on() {
     let letter = world.dead_letter().await;
     assert_eq!(letter.status, None);
     assert!(letter.reason.contains("certificate"), "{}", letter.reason);
+    // One that is down.
+    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    world.owe_one(&format!("https://{closed}/"), 3).await;
+    let letters = world.dead_letters(2).await;
+    assert!(letters[0].status.is_none() && letters[0].attempts > 1, "{}", letters[0].reason);
+    world.server.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_answer_is_sent_again_and_what_is_one_is_not() {
+    // OQ-9, Q-12
+    let world = World::with(|config| config.notify.timeout = Span(Duration::from_millis(200))).await;
+    let answer = |status| Deed::Answer(status, String::new());
+    let patient = [Deed::Drop, Deed::Silence, answer(500), answer(502), answer(408), answer(429)];
+    let mut hooks = Vec::new();
+    for deed in patient {
+        let (address, told) = scripted(vec![deed.clone(), answer(204)]).await;
+        world.owe_one(&format!("http://{address}/"), 7).await;
+        hooks.push((deed, told));
+    }
+    for (deed, told) in &mut hooks {
+        for _ in 0..2 {
+            assert_eq!(in_time("it comes again", told.recv()).await, Some(("/".to_owned(), 7)), "{deed:?}");
+        }
+    }
+    assert!(world.store.dead_letters(None, 1).await.unwrap().is_empty());
+    let finals = [400, 401, 404, 410, 303];
+    for status in finals {
+        let (address, _) = scripted(vec![answer(status)]).await;
+        world.owe_one(&format!("http://{address}/"), 8).await;
+    }
+    let letters = world.dead_letters(finals.len()).await;
+    let mut statuses: Vec<_> = letters.iter().map(|letter| (letter.status.unwrap(), letter.attempts)).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [(303, 1), (400, 1), (401, 1), (404, 1), (410, 1)]);
+    world.server.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_is_followed_within_its_host_and_never_to_another() {
+    // Q-11: the POST is sent again as it was, and only to where it was allowed to go.
+    let world = World::start().await;
+    let answer = |status, location: &str| Deed::Answer(status, location.to_owned());
+    let mut followed = Vec::new();
+    for status in [301, 302, 307, 308] {
+        let (address, told) = scripted(vec![answer(status, "/moved?x=1"), answer(202, "")]).await;
+        world.owe_one(&format!("http://{address}/"), 1).await;
+        followed.push((status, told));
+    }
+    let (elsewhere, mut never) = scripted(vec![answer(202, "")]).await;
+    for location in
+        [format!("http://{elsewhere}/stolen"), format!("//{elsewhere}/stolen"), "https://bot.example/".to_owned()]
+    {
+        let (address, _) = scripted(vec![answer(302, &location)]).await;
+        world.owe_one(&format!("http://{address}/"), 2).await;
+    }
+    // Round in circles.
+    let (address, mut circling) = scripted(vec![answer(307, "/")]).await;
+    world.owe_one(&format!("http://{address}/"), 3).await;
+
+    for (status, told) in &mut followed {
+        assert_eq!(in_time("the first", told.recv()).await, Some(("/".to_owned(), 1)));
+        assert_eq!(in_time("the second", told.recv()).await, Some(("/moved?x=1".to_owned(), 1)), "{status}");
+    }
+    let letters = world.dead_letters(4).await;
+    for letter in &letters {
+        assert_eq!(letter.attempts, 1, "{}", letter.reason);
+        assert!(letter.reason.contains("within its own host"), "{}", letter.reason);
+    }
+    for _ in 0..4 {
+        assert!(in_time("it comes", circling.recv()).await.is_some());
+    }
+    assert!(circling.try_recv().is_err() && never.try_recv().is_err());
+    world.server.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_webhook_holds_up_nobody_else() {
+    let world = World::start().await;
+    let (slow, mut waiting) = scripted(vec![Deed::Silence]).await;
+    for number in 0..40 {
+        world.owe_one(&format!("http://{slow}/"), number).await;
+    }
+    assert!(in_time("the slow one is tried", waiting.recv()).await.is_some());
+    let (quick, mut told) = scripted(vec![Deed::Answer(202, String::new())]).await;
+    for number in 0..40 {
+        world.owe_one(&format!("http://{quick}/"), number).await;
+    }
+    for _ in 0..40 {
+        assert!(in_time("the quick one is served", told.recv()).await.is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_address_may_not_be_told_is_given_up_at_once() {
+    let world = World::start().await;
+    // The last is a name that resolvers take for an address of this machine.
+    for host in ["169.254.169.254", "[fe80::1]", "0.0.0.0", "[::ffff:169.254.169.254]", "127.1:1"] {
+        world.owe_one(&format!("https://{host}/latest/meta-data"), 1).await;
+    }
+    for letter in world.dead_letters(5).await {
+        assert_eq!((letter.status, letter.attempts), (None, 1), "{}", letter.reason);
+        assert!(letter.reason.starts_with("the callback's host"), "{}", letter.reason);
+    }
     world.server.drain().await;
 }

@@ -317,7 +317,7 @@ fn verdict(attempt: Attempt) -> Verdict {
         },
         Attempt::Answered(status @ 300..=399) => Verdict::GiveUp {
             status: Some(status),
-            reason: format!("the webhook answered {status}: redirects are not followed"),
+            reason: format!("the webhook answered {status}: redirects are followed within its own host only"),
         },
         Attempt::Answered(status) => {
             Verdict::GiveUp { status: Some(status), reason: format!("the webhook answered {status}") }

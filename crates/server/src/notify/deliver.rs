@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use control::{CallId, Timestamp};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderName, HeaderValue, Method, Request, Uri};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use rustls::RootCertStore;
 use store::{NoticeId, PendingNotice, Settled, Store};
@@ -16,10 +16,11 @@ use tokio::task::{Id, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::courier::{Attempt, Courier, Input, Output, Patience};
-use super::wire::{self, HttpClient};
+use super::wire::{self, ConnectError, HttpClient};
 use crate::auth::{self, NotificationSigner};
 use crate::config::Notify;
 use crate::directory::file::is_this_machine;
+use crate::limits::REDIRECTS_MAX;
 
 /// What delivery stands on.
 pub struct Parts {
@@ -74,7 +75,7 @@ pub fn start(parts: Parts) -> Result<Delivery, rustls::Error> {
         origin_max: settings.concurrency.into(),
     };
     let sender = Arc::new(Sender {
-        client: wire::client(parts.roots, settings.concurrency.into())?,
+        client: wire::client(parts.roots, settings.concurrency.into(), settings.networks.clone())?,
         signer: parts.signer,
         timeout: settings.timeout.0,
         dev: parts.dev,
@@ -230,8 +231,7 @@ impl Sender {
         let began = Instant::now();
         let call: CallId = pending.notice.call;
         let attempt = match tokio::time::timeout(self.timeout, self.exchange(request)).await {
-            Ok(Ok(status)) => Attempt::Answered(status),
-            Ok(Err(why)) => Attempt::Unanswered(why),
+            Ok(attempt) => attempt,
             Err(_) => Attempt::Unanswered(format!("no answer within {} s", self.timeout.as_secs_f32())),
         };
         metrics::histogram!("convoke_notification_seconds").record(began.elapsed().as_secs_f64());
@@ -273,12 +273,52 @@ impl Sender {
         Ok(request)
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<u16, String> {
-        let response = self.client.request(request).await.map_err(|error| reason(&error))?;
-        let status = response.status().as_u16();
-        // The connection serves again only if the body is read; who sends more than that loses it.
-        let _ = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
-        Ok(status)
+    /// Follows redirects as long as they stay within the host: nobody else is to have the token or the news.
+    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Attempt {
+        let mut followed = 0;
+        loop {
+            let response = match self.client.request(request.clone()).await {
+                Ok(response) => response,
+                Err(error) => return failed(&error),
+            };
+            let status = response.status();
+            let target = redirection(request.uri(), &response).filter(|_| followed < REDIRECTS_MAX);
+            // The connection serves again only if the body is read; who sends more than that loses it.
+            let _ = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
+            let Some(target) = target else { return Attempt::Answered(status.as_u16()) };
+            *request.uri_mut() = target;
+            followed += 1;
+        }
+    }
+}
+
+/// Where a webhook wants the same POST sent, if that is at the same scheme, host and port. 303 asks for a GET, which no
+/// notification is.
+fn redirection<B>(from: &Uri, response: &Response<B>) -> Option<Uri> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 307 | 308) {
+        return None;
+    }
+    let location = response.headers().get(LOCATION)?.to_str().ok()?;
+    let (scheme, authority) = (from.scheme_str()?, from.authority()?);
+    if location.starts_with('/') && !location.starts_with("//") {
+        return format!("{scheme}://{authority}{location}").parse().ok();
+    }
+    let target: Uri = location.parse().ok()?;
+    let standard = if scheme == "https" { 443 } else { 80 };
+    let port = |uri: &Uri| uri.port_u16().unwrap_or(standard);
+    let same = target.scheme_str() == Some(scheme)
+        && target.host()?.eq_ignore_ascii_case(authority.host())
+        && port(&target) == port(from)
+        && !target.authority()?.as_str().contains('@');
+    same.then_some(target)
+}
+
+/// An address that is barred stays so until somebody changes something: trying again by itself would not help.
+fn failed(error: &(dyn std::error::Error + 'static)) -> Attempt {
+    let mut chain = std::iter::successors(Some(error), |error| error.source());
+    match chain.find_map(|error| error.downcast_ref::<ConnectError>()) {
+        Some(ConnectError::Barred(barred)) => Attempt::Forbidden(barred.to_string()),
+        Some(ConnectError::Failed(_)) | None => Attempt::Unanswered(reason(error)),
     }
 }
 
