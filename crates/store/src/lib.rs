@@ -15,6 +15,8 @@ mod outbox;
 mod retention;
 pub mod sqlite;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use control::{AppId, CallId, ConferenceId, TenantId, Timestamp, UserId};
 
@@ -30,6 +32,12 @@ pub use retention::{Keep, Swept};
 /// Everything that outlives the process.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// How long what it is asked to write waits for its turn, beyond what it waits anyway to share a sync: zero while it
+    /// keeps up.
+    fn behind(&self) -> Duration {
+        Duration::ZERO
+    }
+
     // Conferences.
 
     /// Writes down a turn: its events, its notices, and the index of its calls, in one transaction. A refused commit

@@ -175,6 +175,10 @@ impl From<rusqlite::Error> for StoreError {
 
 #[async_trait]
 impl Store for Sqlite {
+    fn behind(&self) -> Duration {
+        self.writer.behind()
+    }
+
     async fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
         let turn = log::Turn::new(commit)?;
         self.write(move |db| turn.write(db)).await

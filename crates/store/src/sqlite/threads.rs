@@ -3,8 +3,12 @@
 //! A group is what queued up while the last one was being written: the writer never waits for company. Each member has a
 //! savepoint of its own, so that one that is refused does not sink the others, and all of them share one fsync. Patient
 //! work, which nobody acts on, waits a little for a group that must be written anyway.
+//!
+//! The writer keeps up as long as its groups take everything that waits. When one cannot, it is behind by how long the
+//! newest member of that group has waited; and when the disk stands still, for as long as it does.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -24,6 +28,9 @@ const GROUP_MAX: usize = 256;
 /// How long patient work waits: a few groups long, and nothing to a process that may die at any moment anyway.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// A disk that takes longer for a group stands still: several times what the slowest disks take for a sync.
+const STANDS_STILL_AFTER: Duration = Duration::from_millis(250);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Haste {
     Urgent,
@@ -33,6 +40,8 @@ enum Haste {
 /// One piece of work, and whoever waits for it.
 trait Job: Send {
     fn haste(&self) -> Haste;
+    /// When it began to wait.
+    fn since(&self) -> Instant;
     /// Does it. `false`: what it has written must be undone.
     fn run(&mut self, db: &Connection) -> bool;
     /// Answers, once it is known whether the group is on disk.
@@ -41,6 +50,7 @@ trait Job: Send {
 
 struct Waiting<W, T> {
     haste: Haste,
+    since: Instant,
     work: Option<W>,
     result: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -53,6 +63,10 @@ where
 {
     fn haste(&self) -> Haste {
         self.haste
+    }
+
+    fn since(&self) -> Instant {
+        self.since
     }
 
     fn run(&mut self, db: &Connection) -> bool {
@@ -83,7 +97,7 @@ async fn ask<T: Send + 'static>(
     work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let (reply, answer) = oneshot::channel();
-    let job = Box::new(Waiting { haste, work: Some(work), result: None, reply });
+    let job = Box::new(Waiting { haste, since: Instant::now(), work: Some(work), result: None, reply });
     match queue.ok_or(StoreError::Closed)?.try_send(job) {
         Ok(()) => answer.await.unwrap_or(Err(StoreError::Closed)),
         Err(TrySendError::Full(_)) => Err(StoreError::Overloaded),
@@ -93,14 +107,60 @@ async fn ask<T: Send + 'static>(
 
 pub(super) struct Writer {
     queue: Option<SyncSender<Box<dyn Job>>>,
+    pace: Arc<Pace>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// How the writer keeps up.
+struct Pace {
+    started: Instant,
+    /// How long the newest of the last group had waited, microseconds; zero if the group took everything.
+    waited_us: AtomicU64,
+    /// When the group that is being written was begun, microseconds after `started`; zero: none is.
+    begun_us: AtomicU64,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { started: Instant::now(), waited_us: AtomicU64::new(0), begun_us: AtomicU64::new(0) }
+    }
+
+    fn begins(&self, group: &[Box<dyn Job>]) {
+        let newest = group.last().filter(|_| group.len() == GROUP_MAX).map(|job| job.since());
+        self.waited_us.store(newest.map_or(0, |since| micros(since.elapsed())), Ordering::Relaxed);
+        self.begun_us.store(micros(self.started.elapsed()).max(1), Ordering::Relaxed);
+    }
+
+    fn ends(&self) {
+        self.begun_us.store(0, Ordering::Relaxed);
+    }
+
+    fn behind(&self) -> Duration {
+        let standing = match self.begun_us.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            begun => self.started.elapsed().saturating_sub(Duration::from_micros(begun)),
+        };
+        let waited = Duration::from_micros(self.waited_us.load(Ordering::Relaxed));
+        if standing > STANDS_STILL_AFTER { standing.max(waited) } else { waited }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
         let (queue, jobs) = sync_channel(QUEUE_MAX);
-        let thread = spawn("store-writer", move || write(&connection, &jobs))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        let pace = Arc::new(Pace::new());
+        let noted = Arc::clone(&pace);
+        let thread = spawn("store-writer", move || write(&connection, &jobs, &noted))?;
+        Ok(Self { queue: Some(queue), pace, thread: Some(thread) })
+    }
+
+    /// How long work waits for its turn, beyond what it waits anyway to share a sync.
+    pub(super) fn behind(&self) -> Duration {
+        self.pace.behind()
     }
 
     pub(super) async fn run<T: Send + 'static>(
@@ -129,13 +189,15 @@ impl Drop for Writer {
     }
 }
 
-fn write(db: &Connection, jobs: &Receiver<Box<dyn Job>>) {
+fn write(db: &Connection, jobs: &Receiver<Box<dyn Job>>, pace: &Pace) {
     while let Ok(first) = jobs.recv() {
         let mut group = gather(first, jobs);
+        pace.begins(&group);
         let written = write_group(db, &mut group);
         if let Err(error) = &written {
             tracing::error!(%error, members = group.len(), "a group was not written");
         }
+        pace.ends();
         for job in group {
             job.answer(written.clone());
         }
@@ -245,5 +307,34 @@ impl fmt::Debug for Writer {
 impl fmt::Debug for Readers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Readers").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jobs(count: usize, waited: Duration) -> Vec<Box<dyn Job>> {
+        let since = Instant::now().checked_sub(waited).expect("the machine has run for longer");
+        let job = |_| {
+            let work = |_: &Connection| Ok(());
+            let (reply, _) = oneshot::channel();
+            Box::new(Waiting { haste: Haste::Urgent, since, work: Some(work), result: None, reply }) as Box<dyn Job>
+        };
+        (0..count).map(job).collect()
+    }
+
+    #[test]
+    fn it_is_behind_when_a_group_cannot_take_everything() {
+        let (pace, waited) = (Pace::new(), Duration::from_millis(40));
+        pace.begins(&jobs(GROUP_MAX - 1, waited));
+        pace.ends();
+        assert_eq!(pace.behind(), Duration::ZERO, "to share a sync is no delay");
+        pace.begins(&jobs(GROUP_MAX, waited));
+        pace.ends();
+        assert!(pace.behind() >= waited);
+        pace.begins(&jobs(1, waited));
+        pace.ends();
+        assert_eq!(pace.behind(), Duration::ZERO);
     }
 }
