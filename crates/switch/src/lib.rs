@@ -4,6 +4,7 @@
 //! users and trunks from a shared [`Directory`]; registrations go out as [`Report`]s, are stored by the server, and
 //! come back as [`Binding`]s at the next start.
 
+mod backlog;
 mod causes;
 mod config;
 mod dialing;
@@ -32,6 +33,7 @@ use crate::operator::{Operator, Parts};
 use crate::running::{Channels, Here, Request, Running};
 use crate::sip::transports::Transports;
 
+pub use backlog::Backlog;
 pub use config::{MediaConfig, SipConfig, SwitchConfig};
 pub use directory::{Directory, Found, Trunk, TrunkCredentials, User, aor};
 pub use happening::{Happening, What};
@@ -51,6 +53,7 @@ pub struct Switch {
     addresses: Addresses,
     happenings: broadcast::Sender<Happening>,
     requests: mpsc::Sender<Request>,
+    backlog: Backlog,
 }
 
 /// Happenings kept for a reader that is slow.
@@ -125,7 +128,15 @@ impl Switch {
             machine: Box::new(Here { ports }),
             seed,
         };
-        let channels = Channels { effects, signals, reports, requests: asked, happenings: happenings.clone() };
+        let backlog = Backlog::new();
+        let channels = Channels {
+            effects,
+            signals,
+            reports,
+            requests: asked,
+            happenings: happenings.clone(),
+            backlog: backlog.clone(),
+        };
         let operator = Operator::new(running::now(), parts);
         let operator = tokio::spawn(Running::new(operator, transports, threads, news, channels).run());
         tokio::spawn(async move {
@@ -134,7 +145,7 @@ impl Switch {
                 let _ = died.send(Report::Died { part: "operator" }).await;
             }
         });
-        Ok(Self { addresses, happenings, requests })
+        Ok(Self { addresses, happenings, requests, backlog })
     }
 
     /// Where it listens: with a port 0 in the configuration, the port that was free.
@@ -145,6 +156,11 @@ impl Switch {
     /// What happens from here on. A reader that is too slow misses the oldest.
     pub fn happenings(&self) -> broadcast::Receiver<Happening> {
         self.happenings.subscribe()
+    }
+
+    /// How far it is behind with effects.
+    pub fn backlog(&self) -> Backlog {
+        self.backlog.clone()
     }
 
     /// Every leg with open media, as of the last tick; none if the switch has died.

@@ -13,6 +13,7 @@ use control::{ConferenceId, Effect, Signal, Timestamp};
 use sip::agent::Input as SipInput;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::backlog::Backlog;
 use crate::dialing::{default_route, route_to};
 use crate::happening::Happening;
 use crate::media::rtp::{PortRange, RtpSockets};
@@ -40,6 +41,7 @@ pub(crate) struct Channels {
     pub(crate) reports: mpsc::Sender<Report>,
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) happenings: broadcast::Sender<Happening>,
+    pub(crate) backlog: Backlog,
 }
 
 /// The operator at work.
@@ -134,7 +136,10 @@ impl Running {
                 happened = self.transports.next() => self.happened(happened),
                 effect = self.channels.effects.recv(), if self.effects_open && self.signals.len() < SIGNALS_MAX => {
                     match effect {
-                        Some((conference, effect)) => self.give(Input::Effect(conference, effect)),
+                        Some((conference, effect)) => {
+                            self.channels.backlog.look(!self.channels.effects.is_empty());
+                            self.give(Input::Effect(conference, effect));
+                        }
                         None => self.effects_open = false,
                     }
                 }
