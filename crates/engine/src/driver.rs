@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::CommandError;
-use crate::limits::{MAILBOX_MAX, RESEND_EVERY, RETRY_FIRST, RETRY_LAST, STUCK_FOR};
+use crate::limits::{MAILBOX_MAX, RESEND_EVERY, RETRY_FIRST, RETRY_LAST, STALE_AFTER, STUCK_FOR};
 use crate::mailbox::{Mailbox, Turn};
 use crate::peers::Sender;
 use crate::registry::{Item, Looked, Reply, Shared, WhenMissing};
@@ -129,7 +129,13 @@ impl Driver {
             }
             match self.woken().await {
                 Woken::Item(Item::Signal(signal)) => self.signal(signal).await,
-                Woken::Item(Item::Command { by, call, command, reply }) => {
+                Woken::Item(Item::Command { posted, command, reply, .. })
+                    if is_new_work(&command) && self.shared.clock.now().since(posted) > STALE_AFTER =>
+                {
+                    counter!("convoke_commands_stale_total").increment(1);
+                    reply_with(reply, Err(CommandError::Unavailable));
+                }
+                Woken::Item(Item::Command { by, call, command, reply, .. }) => {
                     self.command(by, call, *command, reply).await;
                 }
                 Woken::Item(Item::Look { by, call, reply }) => self.look(by.as_ref(), call, reply).await,
@@ -405,6 +411,14 @@ impl Driver {
                 None => return false,
             }
         }
+    }
+}
+
+/// What rings phones. Commands that end or keep something are carried out, however late.
+fn is_new_work(command: &Command) -> bool {
+    match command {
+        Command::Place { .. } | Command::Join { .. } | Command::Invite { .. } => true,
+        Command::Remove { .. } | Command::KeepAlive { .. } | Command::HangUp { .. } => false,
     }
 }
 

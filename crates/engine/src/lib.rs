@@ -105,7 +105,8 @@ impl Engine {
             // Whoever asked may have gone meanwhile.
             let _ = answer.send(result.map(|(conference, at, answer)| render(conference, at, answer)));
         };
-        let item = Item::Command { by: by.clone(), call, command: Box::new(command), reply: Box::new(reply) };
+        let (by, command, posted) = (by.clone(), Box::new(command), self.now());
+        let item = Item::Command { by, call, command, posted, reply: Box::new(reply) };
         let posted = self.shared.post(conference, item, missing);
         posted.map_err(|why| unposted(why, call))?;
         answered.await.unwrap_or(Err(CommandError::Unavailable))

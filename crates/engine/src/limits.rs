@@ -8,6 +8,10 @@ pub(crate) const MAILBOX_MAX: usize = 4096;
 /// Commands are refused beyond that, so that signals, which nobody repeats, always find room.
 pub(crate) const COMMANDS_MAX: usize = 512;
 
+/// New work that has waited longer than that for its conference is refused: whoever asked has given up, or will ask again,
+/// and those behind it should not wait as long.
+pub(crate) const STALE_AFTER: Duration = Duration::from_secs(2);
+
 /// A message that was not acknowledged is sent again after that long; a mailbox is never that far behind for long.
 pub(crate) const RESEND_EVERY: Duration = Duration::from_secs(2);
 

@@ -46,6 +46,7 @@ pub(crate) enum Item {
         /// The call that `by` must own, unless the command opens or joins.
         call: Option<CallId>,
         command: Box<Command>,
+        posted: Timestamp,
         reply: Reply,
     },
     Look {

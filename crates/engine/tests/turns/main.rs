@@ -14,7 +14,7 @@ use engine::CommandError;
 use moody::{Mood, Moody};
 use store::sqlite::{Access, Sqlite};
 use store::{NoticeId, Store};
-use world::{World, app, call, conference, connected, id, leg};
+use world::{World, app, call, conference, connected, dial, id, leg};
 
 #[tokio::test]
 async fn nothing_is_done_before_it_is_written_down() {
@@ -58,6 +58,36 @@ async fn a_signal_is_offered_again_until_it_commits_and_commands_are_refused_mea
     world.store.is(Mood::Takes);
     assert_eq!(world.action(1).await, LegAction::Confirm);
     assert_eq!(world.read(1, |conference| conference.roster().people().count()).await, Ok(1));
+}
+
+#[tokio::test]
+async fn new_work_that_has_waited_too_long_is_refused_and_what_ends_work_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::open(directory.path()).await;
+    world.talking(1).await;
+
+    let store = Arc::clone(&world.store);
+    let shut = store.door.write().await;
+    let long = async {
+        // Everything has been asked for by then, and the first of it is being written.
+        tokio::task::yield_now().await;
+        world.hand.turn(Duration::from_secs(3));
+        drop(shut);
+    };
+    let asked = (world.invite(1, 2, dial(2)), world.invite(1, 3, dial(3)), world.hang_up(1));
+    let (first, late, end, ()) = tokio::join!(asked.0, asked.1, asked.2, long);
+    assert!(first.is_ok(), "{first:?}");
+    assert_eq!(late, Err(CommandError::Unavailable));
+    assert_eq!(end, Ok(()));
+    let started = world
+        .store
+        .taken
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|(_, event)| matches!(event, Event::OperationStarted { .. }))
+        .count();
+    assert_eq!(started, 1);
 }
 
 #[tokio::test]

@@ -8,11 +8,13 @@ use store::{
     Binding, Change, Commit, Committed, DeadLetter, Directory, DirectoryKey, DirectorySet, Keep, Loaded, Meeting,
     MeetingKey, NoticeId, Obtained, PendingNotice, Purpose, Settled, SigningKey, Store, StoreError, Swept,
 };
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 
 pub(crate) struct Moody {
     inner: Arc<dyn Store>,
     mood: Mutex<Mood>,
+    /// Nothing is written while somebody holds it.
+    pub(crate) door: RwLock<()>,
     pub(crate) refusals: watch::Sender<usize>,
     pub(crate) unreadable: Mutex<Option<ConferenceId>>,
     pub(crate) taken: Mutex<Vec<(ConferenceId, Event)>>,
@@ -30,7 +32,14 @@ pub(crate) enum Mood {
 impl Moody {
     pub(crate) fn new(inner: Arc<dyn Store>) -> Arc<Self> {
         let (mood, refusals) = (Mutex::new(Mood::Takes), watch::Sender::new(0));
-        Arc::new(Self { inner, mood, refusals, unreadable: Mutex::default(), taken: Mutex::default() })
+        Arc::new(Self {
+            inner,
+            mood,
+            door: RwLock::default(),
+            refusals,
+            unreadable: Mutex::default(),
+            taken: Mutex::default(),
+        })
     }
 
     pub(crate) fn is(&self, mood: Mood) {
@@ -57,6 +66,7 @@ impl Moody {
 #[async_trait]
 impl Store for Moody {
     async fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
+        let _open = self.door.read().await;
         if self.refuses() {
             self.refusals.send_modify(|refusals| *refusals += 1);
             return Err(StoreError::Failed("no space left on device".to_owned()));

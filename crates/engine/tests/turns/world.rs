@@ -187,6 +187,10 @@ fn invitee(n: u128, reach: Reach) -> Invitee {
     Invitee { participant: ParticipantId(id(n)), identity, hidden: false, reach, echo: "{}".to_owned() }
 }
 
+pub(crate) fn dial(n: u128) -> Reach {
+    Reach::Dial { leg: leg(n), target: target() }
+}
+
 fn target() -> Target {
     Target {
         tenant: app().tenant,
