@@ -30,6 +30,7 @@ use engine::Engine;
 use metrics_exporter_prometheus::PrometheusHandle;
 use store::{Directory, Store};
 
+use crate::admission::Gate;
 use crate::auth::{Keys, openid, token};
 use crate::config::Network;
 use error::ApiError;
@@ -46,6 +47,8 @@ pub struct State {
     pub settings: Arc<Settings>,
     /// What `/metrics` shows; without it there are none.
     pub metrics: Option<PrometheusHandle>,
+    /// Lets new work in, or says when to come back.
+    pub gate: Gate,
     /// Whether `/health/ready` says yes: set once everything runs, cleared when the server drains.
     pub ready: Arc<AtomicBool>,
 }

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{self, Gate, Queue};
 use crate::api::{self, PlainHttp};
 use crate::auth::{KeyError, Keys, NotificationSigner, wall_clock};
 use crate::certs::{self, Authority, CertError, Served};
@@ -169,7 +170,7 @@ pub async fn start_listening_for(config: &Config, tones: Vec<f32>) -> Result<Ser
 
     // Whoever keeps things current.
     let (stop, died) = (CancellationToken::new(), CancellationToken::new());
-    let keepers = vec![
+    let mut keepers = vec![
         tokio::spawn(pictures.clone().keep(Arc::clone(&store), lines, stop.clone())),
         tokio::spawn(bindings::keep(Arc::clone(&store), reported, died.clone())),
         tokio::spawn(retention::sweep(Arc::clone(&store), config.retention.keep(), stop.clone())),
@@ -183,6 +184,13 @@ pub async fn start_listening_for(config: &Config, tones: Vec<f32>) -> Result<Ser
         )),
     ];
 
+    // The gate, and who looks at what waits behind it.
+    let gate = Gate::new();
+    let (written, operated) = (Arc::clone(&store), switch.backlog());
+    let queues: Vec<(Queue, admission::Waiting)> =
+        vec![(Queue::Store, Box::new(move || written.behind())), (Queue::Switch, Box::new(move || operated.behind()))];
+    keepers.push(tokio::spawn(admission::watch(gate.clone(), queues, stop.clone())));
+
     // HTTP, last: whoever gets an answer gets a whole server.
     let ready = Arc::new(AtomicBool::new(true));
     let router = api::router(api::State {
@@ -192,6 +200,7 @@ pub async fn start_listening_for(config: &Config, tones: Vec<f32>) -> Result<Ser
         keys,
         settings: Arc::new(settings(config)),
         metrics: Some(metrics),
+        gate,
         ready: Arc::clone(&ready),
     });
     let places = Places::new(

@@ -1,5 +1,6 @@
 //! The binary `convoke`: HTTP in, HTTP out, the command line, and the wiring of everything else.
 
+pub mod admission;
 pub mod api;
 pub mod auth;
 pub mod boot;

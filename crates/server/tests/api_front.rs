@@ -4,6 +4,7 @@
 mod stage;
 
 use std::io::{Read as _, Write as _};
+use std::time::Duration;
 
 use axum::body::Body;
 use flate2::Compression;
@@ -11,7 +12,8 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use http::{Method, header};
 use serde_json::json;
-use stage::{STRANGER, Stage, call_to, identity};
+use server::admission::{Queue, RETRY_AFTER_MAX, STANDING_FOR};
+use stage::{ANNA, BERT, STRANGER, Stage, call_to, identity};
 
 const CALLS: &str = "/v1.0/communications/calls";
 
@@ -40,6 +42,39 @@ async fn every_answer_carries_its_ids() {
     assert_eq!(failed.error(), (404, "8522".to_owned()));
     assert_eq!(failed.message(), "Call not found.");
     assert_eq!(failed.json()["error"]["innerError"]["request-id"], failed.header("request-id"));
+}
+
+#[tokio::test]
+async fn what_is_too_much_is_refused_before_anything_is_done_and_nothing_else_is() {
+    let stage = Stage::new().await;
+    let call = stage.post(CALLS, call_to(&[identity(ANNA)])).await;
+    assert_eq!(call.status, 201, "{}", call.json());
+    let call = format!("{CALLS}/{}", call.json()["id"].as_str().unwrap());
+    let live = stage.engine.live();
+
+    let wait = Duration::from_secs(1);
+    for now in [Duration::ZERO, STANDING_FOR] {
+        stage.gate.waited(now, Queue::Workers, wait);
+    }
+    let invite = format!("{call}/microsoft.graph.invite").replace("/microsoft", "/participants/microsoft");
+    for (path, token) in
+        [(CALLS, stage.token()), ("/beta/app/calls", stage.token()), (invite.as_str(), "not looked at")]
+    {
+        let refused = stage.ask_with(token, Method::POST, path, Some(call_to(&[identity(BERT)]))).await;
+        assert_eq!(refused.error(), (503, "ServiceUnavailable".to_owned()), "{path}");
+        let seconds: u64 = refused.header("retry-after").parse().unwrap();
+        assert!((1..=RETRY_AFTER_MAX.as_secs()).contains(&seconds), "{seconds}");
+        assert!(!refused.header("request-id").is_empty());
+    }
+    assert_eq!(stage.engine.live(), live);
+
+    // What is there is looked at, kept alive and ended as ever.
+    assert_eq!(stage.get(&call).await.status, 200);
+    assert_eq!(stage.post(&format!("{call}/keepAlive"), json!({})).await.status, 200);
+    assert_eq!(stage.delete(&call).await.status, 204);
+
+    stage.gate.waited(2 * STANDING_FOR, Queue::Workers, Duration::ZERO);
+    assert_eq!(stage.post(CALLS, call_to(&[identity(BERT)])).await.status, 201);
 }
 
 #[tokio::test]
@@ -107,7 +142,7 @@ async fn bodies_are_bounded_and_must_be_json() {
 async fn bodies_may_be_compressed_both_ways() {
     // Contract 1.6: the Go client compresses every body.
     let stage = Stage::new().await;
-    let body = gzip(call_to(&[identity(stage::ANNA)]).to_string().as_bytes());
+    let body = gzip(call_to(&[identity(ANNA)]).to_string().as_bytes());
     let request = Stage::request(stage.token(), Method::POST, CALLS)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::CONTENT_ENCODING, "gzip")

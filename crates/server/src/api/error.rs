@@ -1,5 +1,7 @@
 //! All of HTTP's meaning of what can go wrong, in one `match` (contract 6.2).
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use control::Refusal;
 use engine::CommandError;
@@ -49,6 +51,9 @@ pub(crate) enum ApiError {
     Refused(#[from] Refusal),
     #[error("The service is temporarily unavailable. Try again.")]
     Unavailable,
+    /// More is asked than can be done: when to ask again.
+    #[error("The service has too much to do. Try again later.")]
+    Busy(Duration),
     #[error("Something went wrong on our side.")]
     Internal,
 }
@@ -71,7 +76,7 @@ impl ApiError {
             Self::NoRoute => (StatusCode::NOT_FOUND, "ResourceNotFound"),
             Self::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
             Self::Refused(refusal) => refused(*refusal),
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+            Self::Unavailable | Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"),
         }
     }
@@ -93,7 +98,8 @@ impl ApiError {
         let headers = response.headers_mut();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             // SDKs retry by themselves; nothing was done yet.
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+            let seconds = if let Self::Busy(wait) = self { wait.as_secs().max(1) } else { 2 };
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if status == StatusCode::UNAUTHORIZED {
             // No `claims`: SDKs would ask for another token and come back with it (contract 2.5).

@@ -14,7 +14,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
@@ -22,6 +22,7 @@ use super::error::ApiError;
 use super::exchange::{Checked, Exchange, Received};
 use super::graph_path::GraphPath;
 use super::service::Service;
+use crate::admission;
 use crate::auth::wall_clock;
 use crate::limits::{BODY_MAX, DRAINED_MAX, FORM_MAX};
 
@@ -51,6 +52,16 @@ async fn front(State(front): State<Front>, request: Request) -> Response {
     let exchange = Exchange::new(&parts, surface, &front.service.settings);
     let compressed = accepts_gzip(&parts.headers);
 
+    // Before the body is read, the token checked, or anything else paid for: refusing must be cheap.
+    let busy = path.as_ref().filter(|path| is_new_work(&parts.method, &path.path)).and_then(|_| {
+        match front.service.gate.admit() {
+            admission::Answer::Welcome => None,
+            admission::Answer::ComeBackIn(wait) => Some(ApiError::Busy(wait)),
+        }
+    });
+    if let Some(busy) = busy {
+        return answered(busy.dress(&exchange), &exchange, path.is_some(), began);
+    }
     // Room is given only to those whose body will be read.
     let (router, at, room) = match &path {
         Some(graph) => {
@@ -82,13 +93,7 @@ async fn front(State(front): State<Front>, request: Request) -> Response {
         }
         (None, Err(_)) => ApiError::NoRoute.dress(&exchange),
     };
-    let mut response = enveloped(response, &exchange);
-    stamp(&mut response, &exchange, path.is_some());
-    let class = if path.is_some() { "graph" } else { "site" };
-    let status = response.status().as_u16().to_string();
-    metrics::counter!("convoke_http_requests_total", "class" => class, "status" => status).increment(1);
-    metrics::histogram!("convoke_http_request_seconds", "class" => class).record(began.elapsed().as_secs_f64());
-    tracing::debug!(status = response.status().as_u16(), path = at, request = exchange.request_id, "answered");
+    let response = answered(enveloped(response, &exchange), &exchange, path.is_some(), began);
     if compressed { compress(response).await } else { response }
 }
 
@@ -96,6 +101,23 @@ async fn front(State(front): State<Front>, request: Request) -> Response {
 fn ambiguous(headers: &HeaderMap) -> Option<&'static str> {
     const ONCE: [&str; 4] = ["Authorization", "Content-Encoding", "Content-Type", "Host"];
     ONCE.into_iter().find(|name| headers.get_all(*name).iter().nth(1).is_some())
+}
+
+/// What rings phones: it is refused while there is too much to do. Whatever ends work, looks at it or keeps it alive is
+/// not.
+fn is_new_work(method: &Method, path: &str) -> bool {
+    *method == Method::POST && (path == "/communications/calls" || path.ends_with("/participants/invite"))
+}
+
+/// The last of every answer: its headers, and its place in the figures.
+fn answered(mut response: Response, exchange: &Exchange, graph: bool, began: Instant) -> Response {
+    stamp(&mut response, exchange, graph);
+    let class = if graph { "graph" } else { "site" };
+    let status = response.status().as_u16();
+    metrics::counter!("convoke_http_requests_total", "class" => class, "status" => status.to_string()).increment(1);
+    metrics::histogram!("convoke_http_request_seconds", "class" => class).record(began.elapsed().as_secs_f64());
+    tracing::debug!(status, request = exchange.request_id, "answered");
+    response
 }
 
 /// Reads a body to its end, inflated, within bounds. Of one that there is no room for, nothing is kept.

@@ -15,6 +15,7 @@ use engine::Engine;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
+use server::admission::Gate;
 use server::api::{self, Settings};
 use server::auth::{Keys, hash_secret, wall_clock};
 use store::sqlite::{Access, Sqlite};
@@ -57,6 +58,7 @@ pub(crate) struct Stage {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) engine: Engine,
     pub(crate) directory: Arc<ArcSwap<Directory>>,
+    pub(crate) gate: Gate,
     token: String,
     _data: TempDir,
 }
@@ -110,6 +112,7 @@ impl Stage {
         let (from_switch, signals) = mpsc::channel(1000);
         let engine = Engine::start(Arc::clone(&store), api::to_graph::renderer(), effects, signals).await.unwrap();
         tokio::spawn(play(to_switch, from_switch));
+        let gate = Gate::new();
         let router = api::router(api::State {
             engine: engine.clone(),
             store: Arc::clone(&store),
@@ -117,9 +120,10 @@ impl Stage {
             keys,
             settings: Arc::new(settings),
             metrics: None,
+            gate: gate.clone(),
             ready: Arc::new(AtomicBool::new(true)),
         });
-        let mut stage = Self { router, store, engine, directory, token: String::new(), _data: data };
+        let mut stage = Self { router, store, engine, directory, gate, token: String::new(), _data: data };
         stage.token = stage.token_of(BOT).await;
         stage
     }
