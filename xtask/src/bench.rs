@@ -7,7 +7,9 @@ mod carrier;
 mod client;
 mod crowd;
 mod inviting;
+mod janus;
 mod machine;
+mod overload;
 mod restart;
 mod server;
 pub(crate) mod soak;
@@ -29,7 +31,7 @@ use crowd::Talking;
 use inviting::Inviting;
 use machine::{Machine, Tries};
 use server::{Prepared, Setup};
-use talking::{BAD_MAX, Case};
+use talking::{BAD_MAX, Case, Step};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
@@ -42,16 +44,22 @@ pub(crate) struct Options {
     /// Puts server and generator before other work of a shared machine; needs root
     #[arg(long)]
     urgent: bool,
+    /// Measures this server, built before, in place of the one that is built from here: to compare two
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
     Invite,
+    Overload,
     Pcmu,
     Opus,
     Start,
     /// From `kill -9`, and from SIGTERM with `hand_over`, to audio heard again
     Restart,
+    /// Janus with the same ladders of talkers, if it is installed
+    Janus,
 }
 
 /// One line of the output.
@@ -59,22 +67,40 @@ enum What {
 struct Figure {
     #[serde(rename = "figure")]
     name: &'static str,
+    /// Whose figure it is, if not ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<&'static str>,
     value: f64,
     unit: &'static str,
     /// Where we want to be; at least or at most, as the figure goes.
-    aim: f64,
-    reached: bool,
+    #[serde(flatten)]
+    aim: Option<Aim>,
     #[serde(skip_serializing_if = "Value::is_null")]
     detail: Value,
 }
 
+#[derive(Debug, Serialize)]
+struct Aim {
+    aim: f64,
+    reached: bool,
+}
+
 impl Figure {
     fn at_least(name: &'static str, value: f64, unit: &'static str, aim: f64, detail: Value) {
-        Self { name, value, unit, aim, reached: value >= aim, detail }.print();
+        Self { name, peer: None, value, unit, aim: Some(Aim { aim, reached: value >= aim }), detail }.print();
     }
 
     fn at_most(name: &'static str, value: f64, unit: &'static str, aim: f64, detail: Value) {
-        Self { name, value, unit, aim, reached: value <= aim, detail }.print();
+        Self { name, peer: None, value, unit, aim: Some(Aim { aim, reached: value <= aim }), detail }.print();
+    }
+
+    /// Nobody aims at anything with it.
+    fn plain(name: &'static str, value: f64, unit: &'static str, detail: Value) {
+        Self { name, peer: None, value, unit, aim: None, detail }.print();
+    }
+
+    fn of_janus(name: &'static str, value: f64, unit: &'static str, detail: Value) {
+        Self { name, peer: Some("janus"), value, unit, aim: None, detail }.print();
     }
 
     fn print(&self) {
@@ -87,7 +113,10 @@ pub(crate) fn bench(root: &Path, options: &Options) -> Result<()> {
     if cfg!(debug_assertions) {
         return again_optimised(root);
     }
-    let binary = build(root)?;
+    let binary = match &options.binary {
+        Some(binary) => binary.clone(),
+        None => build(root)?,
+    };
     machine::pin_ourselves()?;
     if options.urgent && !machine::raise(std::process::id()) {
         eprintln!("the generator cannot be raised above other work: not root");
@@ -141,11 +170,17 @@ async fn measure(binary: &Path, options: &Options) -> Result<()> {
     if wanted(What::Invite) || wanted(What::Start) {
         invitations(&setup, options, wanted(What::Invite), wanted(What::Start)).await?;
     }
+    if wanted(What::Overload) {
+        overload::measure(&setup, options.quick).await?;
+    }
     if wanted(What::Pcmu) {
-        conversation(PCMU, &setup, options, "pcmu_participants_rooms_of_10_all_talking", 1200.0).await?;
+        conversation(PCMU, &setup, options, 1200.0).await?;
     }
     if wanted(What::Opus) {
-        conversation(OPUS, &setup, options, "opus_participants_one_room_3_talking", 400.0).await?;
+        conversation(OPUS, &setup, options, 400.0).await?;
+    }
+    if wanted(What::Janus) {
+        beside(options).await?;
     }
     if wanted(What::Restart) {
         restarts(&setup, options).await?;
@@ -248,19 +283,62 @@ const PCMU: Case = Case {
 const OPUS: Case =
     Case { codec: Codec::Opus, talking: Talking::First(3), room: 0, ladder: &[100, 200, 400, 600, 800, 900] };
 
-async fn conversation(case: Case, setup: &Setup, options: &Options, figure: &'static str, aim: f64) -> Result<()> {
-    let window = Duration::from_secs(if options.quick { 4 } else { 10 });
-    let steps = talking::climb(case, setup.clone(), window).await?;
-    let best = steps.iter().rev().find(|step| step.holds());
-    let value = best.map_or(0, |step| step.participants);
+/// What a case is called in the output: how many can talk, and what each of them takes of memory.
+fn figures_of(case: Case) -> (&'static str, &'static str) {
+    match case.codec {
+        Codec::Opus => ("opus_participants_one_room_3_talking", "memory_per_opus_participant"),
+        Codec::Pcmu | Codec::Pcma | Codec::G722 => {
+            ("pcmu_participants_rooms_of_10_all_talking", "memory_per_participant")
+        }
+    }
+}
+
+fn window(options: &Options) -> Duration {
+    Duration::from_secs(if options.quick { 4 } else { 10 })
+}
+
+async fn conversation(case: Case, setup: &Setup, options: &Options, aim: f64) -> Result<()> {
+    let steps = talking::climb(case, setup.clone(), window(options)).await?;
+    let (participants, memory) = figures_of(case);
     let detail = json!({"bad_percent_max": BAD_MAX, "steps": steps});
-    Figure::at_least(figure, value as f64, "participants", aim, detail);
-    if let (Some(first), Some(last)) = (steps.first(), steps.last())
-        && last.participants > first.participants
-    {
-        let slope = (last.resident_mib - first.resident_mib) / (last.participants - first.participants) as f64;
-        let figure = if case.codec == Codec::Opus { "memory_per_opus_participant" } else { "memory_per_participant" };
-        Figure::at_most(figure, slope, "MiB", 0.1, json!({"first_step_mib": first.resident_mib}));
+    Figure::at_least(participants, most(&steps), "participants", aim, detail);
+    if let Some((slope, first)) = memory_of(&steps) {
+        Figure::at_most(memory, slope, "MiB", 0.1, json!({"first_step_mib": first}));
     }
     Ok(())
+}
+
+/// The same cases with Janus, whose ladders are as much shorter as it is slower.
+async fn beside(options: &Options) -> Result<()> {
+    let Some(version) = janus::version() else {
+        eprintln!("Janus is not measured: it is not installed (Debian: apt-get install janus)");
+        println!("{}", json!({"peer": "janus", "skipped": "not installed"}));
+        return Ok(());
+    };
+    let cases = [
+        Case { ladder: &[80, 160, 240, 280, 320, 360, 400, 440, 480, 560], ..PCMU },
+        Case { ladder: &[20, 40, 60, 70, 80, 100, 120, 140, 160], ..OPUS },
+    ];
+    for case in cases {
+        let steps = talking::climb_janus(case, options.urgent, window(options)).await?;
+        let (participants, memory) = figures_of(case);
+        let detail = json!({"version": version, "bad_percent_max": BAD_MAX, "steps": steps});
+        Figure::of_janus(participants, most(&steps), "participants", detail);
+        if let Some((slope, first)) = memory_of(&steps) {
+            Figure::of_janus(memory, slope, "MiB", json!({"first_step_mib": first}));
+        }
+    }
+    Ok(())
+}
+
+/// The highest step that holds.
+fn most(steps: &[Step]) -> f64 {
+    steps.iter().rev().find(|step| step.holds()).map_or(0.0, |step| step.participants as f64)
+}
+
+/// What one more participant takes, MiB, and all that the first step takes.
+fn memory_of(steps: &[Step]) -> Option<(f64, f64)> {
+    let (first, last) = (steps.first()?, steps.last()?);
+    let more = last.participants.checked_sub(first.participants).filter(|more| *more > 0)?;
+    Some(((last.resident_mib - first.resident_mib) / more as f64, first.resident_mib))
 }

@@ -5,11 +5,11 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -46,6 +46,23 @@ pub(super) struct Invited {
     pub(super) participants: Vec<String>,
 }
 
+/// How the API answered anything.
+enum Replied {
+    Now(StatusCode, Value),
+    /// 503 or 429: to be asked again after that long.
+    Later(Duration),
+}
+
+const COME_BACK_MAX: u32 = 20;
+
+/// How the API answered an invitation.
+#[derive(Clone, Debug)]
+pub(super) enum Answered {
+    Invited(Invited),
+    /// To be asked again after that long.
+    Later(Duration),
+}
+
 impl Bot {
     /// Takes a token.
     pub(super) async fn new(api: SocketAddr, callback: String) -> Result<Self> {
@@ -73,14 +90,45 @@ impl Bot {
         Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
     }
 
+    /// Comes back when told to, as often as it takes: for what is not measured itself.
     async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(StatusCode, Value)> {
+        for _ in 0..COME_BACK_MAX {
+            match self.ask_once(method.clone(), path, body).await? {
+                Replied::Now(status, answer) => return Ok((status, answer)),
+                Replied::Later(wait) => tokio::time::sleep(wait).await,
+            }
+        }
+        bail!("the server has too much to do, again and again")
+    }
+
+    async fn ask_once(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Replied> {
+        let response = self.client.request(self.request(method, path, body)?).await?;
+        let (status, wait) = (response.status(), retry_after(response.headers()));
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok(match (status, wait) {
+            (StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS, Some(wait)) => Replied::Later(wait),
+            _ => Replied::Now(status, serde_json::from_slice(&body).unwrap_or(Value::Null)),
+        })
+    }
+
+    fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Request<Full<Bytes>>> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}/v1.0{path}", self.base))
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
             .header(header::CONTENT_TYPE, "application/json")
             .body(body.map_or_else(Full::default, |body| Full::from(body.to_string())))?;
-        self.send(request).await
+        Ok(request)
+    }
+
+    /// How many ticks of the mixers were late since the server started, as it counts them itself.
+    pub(super) async fn late_ticks(&self) -> Result<f64> {
+        let response =
+            self.client.request(Request::get(format!("{}/metrics", self.base)).body(Full::default())?).await?;
+        let text = response.into_body().collect().await?.to_bytes();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix("convoke_media_late_ticks_total "));
+        Ok(line.map_or(Ok(0.0), |value| value.trim().parse())?)
     }
 
     /// Makes a meeting and joins it: the call's id.
@@ -142,22 +190,39 @@ impl Bot {
         self.bring(call, vec![person], 0).await
     }
 
-    /// Invites users by id, or numbers that begin with a plus.
+    /// Invites users by id, or numbers that begin with a plus; comes back when told to.
     pub(super) async fn invite(&self, call: &str, people: &[String], context: u64) -> Result<Invited> {
         self.bring(call, people.iter().map(|id| invitee(id)).collect(), context).await
     }
 
-    async fn bring(&self, call: &str, people: Vec<Value>, context: u64) -> Result<Invited> {
-        let body = json!({"participants": people, "clientContext": context.to_string()});
-        let path = format!("/communications/calls/{call}/participants/invite");
-        let (status, operation) = self.ask(Method::POST, &path, Some(&body)).await?;
-        ensure!(status == StatusCode::OK, "not invited: {status} {operation}");
-        let participants = operation["participants"].as_array().into_iter().flatten();
-        Ok(Invited {
-            operation: operation["id"].as_str().context("an operation without an id")?.to_owned(),
-            participants: participants.filter_map(|one| Some(one["participantId"].as_str()?.to_owned())).collect(),
-        })
+    /// Asks for one user, once.
+    pub(super) async fn invite_once(&self, call: &str, user: &str, context: u64) -> Result<Answered> {
+        let (path, body) = invitation(call, &[invitee(user)], context);
+        match self.ask_once(Method::POST, &path, Some(&body)).await? {
+            Replied::Later(wait) => Ok(Answered::Later(wait)),
+            Replied::Now(status, operation) => Ok(Answered::Invited(invited(status, &operation)?)),
+        }
     }
+
+    async fn bring(&self, call: &str, people: Vec<Value>, context: u64) -> Result<Invited> {
+        let (path, body) = invitation(call, &people, context);
+        let (status, operation) = self.ask(Method::POST, &path, Some(&body)).await?;
+        invited(status, &operation)
+    }
+}
+
+fn invitation(call: &str, people: &[Value], context: u64) -> (String, Value) {
+    let path = format!("/communications/calls/{call}/participants/invite");
+    (path, json!({"participants": people, "clientContext": context.to_string()}))
+}
+
+fn invited(status: StatusCode, operation: &Value) -> Result<Invited> {
+    ensure!(status == StatusCode::OK, "not invited: {status} {operation}");
+    let participants = operation["participants"].as_array().into_iter().flatten();
+    Ok(Invited {
+        operation: operation["id"].as_str().context("an operation without an id")?.to_owned(),
+        participants: participants.filter_map(|one| Some(one["participantId"].as_str()?.to_owned())).collect(),
+    })
 }
 
 fn invitee(id: &str) -> Value {
@@ -166,6 +231,10 @@ fn invitee(id: &str) -> Value {
         "@odata.type": "#microsoft.graph.invitationParticipantInfo",
         "identity": {"@odata.type": "#microsoft.graph.identitySet", kind: {"id": id}},
     })
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    Some(Duration::from_secs(headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?))
 }
 
 /// Whether the server says that it is ready.

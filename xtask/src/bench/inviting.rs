@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use phone::{Account, BankConfig, Events, Happening, LoadBank, LoadConfig, Transport};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::client::{Bot, Invited, Webhook, user_id};
+use super::client::{Answered, Bot, Invited, Webhook, user_id};
 use super::machine::{Cores, GENERATOR_LATE_MAX_MS, STOLEN_MAX_PERCENT, percentile};
 use super::server::{DOMAIN, PASSWORD, Prepared, Server, user_name};
 
@@ -32,6 +32,31 @@ pub(super) struct Inviting {
     invitations: u64,
 }
 
+/// A run of several rates without a pause between them.
+#[derive(Clone, Debug)]
+pub(super) struct Load {
+    pub(super) parts: Vec<Part>,
+    pub(super) rooms: usize,
+    pub(super) refused: Refused,
+}
+
+/// So many a second for so long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) rate: usize,
+    pub(super) seconds: u64,
+}
+
+/// What a client does that is told to come again later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    GoAway,
+    /// As official SDKs do: after the time they are told, three times.
+    ComeBack,
+}
+
+const COME_BACK_MAX: u32 = 3;
+
 /// One step of the ladder.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Step {
@@ -40,9 +65,18 @@ pub(super) struct Step {
     /// Whose operation completed, in their call's roster, told to the webhook.
     pub(super) joined: usize,
     pub(super) joined_per_second: f64,
+    /// Told to come again later, for the last time.
     pub(super) refused: usize,
+    /// When the last of them was, in seconds from the beginning.
+    pub(super) last_refused_s: f64,
+    /// Requests, those of clients that came back too.
+    pub(super) requests: u64,
+    /// Without any answer that is understood.
+    pub(super) unanswered: usize,
     /// Operations that ended `failed`.
     pub(super) failed: usize,
+    /// Completed, and in no roster that was told: newer ones had taken its place.
+    pub(super) unrostered: usize,
     /// Operations of which no end was told.
     pub(super) unended: usize,
     /// Rooms in whose last roster somebody was left.
@@ -75,16 +109,35 @@ impl Step {
     pub(super) fn holds(&self) -> bool {
         self.joined == self.invited
             && self.unended == 0
+            && self.unrostered == 0
             && self.rooms_not_emptied == 0
             && self.joined_per_second >= 0.95 * self.offered_per_second as f64
     }
 }
 
 struct Asked {
+    part: usize,
     user: usize,
     at: Instant,
     late: Duration,
-    replied: Option<(Instant, Invited)>,
+    requests: u32,
+    replied: Replied,
+}
+
+enum Replied {
+    Taken(Instant, Invited),
+    /// The time of the last refusal.
+    Refused(Instant),
+    Nothing,
+}
+
+impl Asked {
+    fn taken(&self) -> Option<(Instant, &Invited)> {
+        match &self.replied {
+            Replied::Taken(at, invited) => Some((*at, invited)),
+            Replied::Refused(_) | Replied::Nothing => None,
+        }
+    }
 }
 
 impl Inviting {
@@ -125,21 +178,33 @@ impl Inviting {
     }
 
     pub(super) async fn step(&mut self, server: &Server, rate: usize, seconds: u64) -> Result<Step> {
-        let rooms = self.open_rooms((rate / 10).max(1)).await?;
+        let load = Load { parts: vec![Part { rate, seconds }], rooms: (rate / 10).max(1), refused: Refused::GoAway };
+        self.load(server, &load).await?.pop().context("one part, one step")
+    }
+
+    /// A step for each part; who was asked in it, whenever they joined. Processor time is that of the whole run.
+    pub(super) async fn load(&mut self, server: &Server, load: &Load) -> Result<Vec<Step>> {
+        let rooms = self.open_rooms(load.rooms).await?;
         self.webhook.forget();
         let answers = Answers::default();
         let listening = tokio::spawn(answers.clone().listen(self.phones.bank().subscribe()));
         let (cores, used) = (Cores::now(), server.processor_time()?);
-        let asked = self.ask_all(&rooms, rate, rate * seconds as usize).await;
+        let asked = self.ask_all(&rooms, load).await;
         self.settle(&asked, &rooms).await;
         let used = server.processor_time()?.saturating_sub(used);
         let stolen_percent = cores.stolen_percent();
         listening.abort();
-        let step = self.sum_up(rate, &asked, &rooms, used, stolen_percent, &answers);
+        let joined = self.joined(&asked);
+        let cpu_ms_per_participant = used.as_secs_f64() * 1000.0 / joined.max(1) as f64;
+        let steps = load.parts.iter().enumerate().map(|(part, Part { rate, .. })| {
+            let asked: Vec<&Asked> = asked.iter().filter(|asked| asked.part == part).collect();
+            self.sum_up(*rate, &asked, &rooms, cpu_ms_per_participant, stolen_percent, &answers)
+        });
+        let steps = steps.collect();
         for room in &rooms {
             self.bot.close_room(room).await?;
         }
-        Ok(step)
+        Ok(steps)
     }
 
     async fn open_rooms(&self, count: usize) -> Result<Vec<String>> {
@@ -151,27 +216,26 @@ impl Inviting {
     }
 
     /// Sends each request when it is due, whatever became of those before.
-    async fn ask_all(&mut self, rooms: &[String], rate: usize, count: usize) -> Vec<Asked> {
-        let began = Instant::now();
+    async fn ask_all(&mut self, rooms: &[String], load: &Load) -> Vec<Asked> {
+        let mut began = Instant::now();
         let mut under_way = JoinSet::new();
-        for number in 0..count {
-            let due = began + Duration::from_secs_f64(number as f64 / rate as f64);
-            tokio::time::sleep_until(due.into()).await;
-            let (bot, room, user) = (self.bot.clone(), rooms[number % rooms.len()].clone(), self.next);
-            self.next = (self.next + 1) % self.users;
-            self.invitations += 1;
-            let context = self.invitations;
-            under_way.spawn(async move {
-                let at = Instant::now();
-                let replied = match bot.invite(&room, &[user_id(user)], context).await {
-                    Ok(invited) => Some((Instant::now(), invited)),
-                    Err(error) => {
-                        eprintln!("{error:#}");
-                        None
-                    }
-                };
-                Asked { user, at, late: at.saturating_duration_since(due), replied }
-            });
+        for (part, &Part { rate, seconds }) in load.parts.iter().enumerate() {
+            for number in 0..rate * seconds as usize {
+                let due = began + Duration::from_secs_f64(number as f64 / rate as f64);
+                tokio::time::sleep_until(due.into()).await;
+                let (bot, user, refused) = (self.bot.clone(), self.next, load.refused);
+                let room = rooms[self.invitations as usize % rooms.len()].clone();
+                self.next = (self.next + 1) % self.users;
+                self.invitations += 1;
+                let context = self.invitations;
+                under_way.spawn(async move {
+                    let at = Instant::now();
+                    let late = at.saturating_duration_since(due);
+                    let (requests, replied) = ask(&bot, &room, user, context, refused).await;
+                    Asked { part, user, at, late, requests, replied }
+                });
+            }
+            began += Duration::from_secs(seconds);
         }
         under_way.join_all().await
     }
@@ -183,7 +247,7 @@ impl Inviting {
             let done = {
                 let told = self.webhook.told();
                 let ended = |asked: &Asked| {
-                    asked.replied.as_ref().is_none_or(|(_, invited)| told.operations.contains_key(&invited.operation))
+                    asked.taken().is_none_or(|(_, invited)| told.operations.contains_key(&invited.operation))
                 };
                 asked.iter().all(ended) && rooms.iter().all(|room| is_empty(&told.sizes, room))
             };
@@ -194,37 +258,55 @@ impl Inviting {
         }
     }
 
+    fn joined(&self, asked: &[Asked]) -> usize {
+        let told = self.webhook.told();
+        let joined = |(_, invited): (Instant, &Invited)| {
+            told.operations.get(&invited.operation).is_some_and(|(_, completed)| *completed)
+        };
+        asked.iter().filter(|asked| asked.taken().is_some_and(joined)).count()
+    }
+
     fn sum_up(
         &self,
         rate: usize,
-        asked: &[Asked],
+        asked: &[&Asked],
         rooms: &[String],
-        used: Duration,
+        cpu_ms_per_participant: f64,
         stolen_percent: f64,
         answers: &Answers,
     ) -> Step {
         let told = self.webhook.told();
         let ms = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64() * 1000.0;
         let (mut replies, mut joins, mut rosters, mut answered) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (mut refused, mut failed, mut unended, mut joined) = (0, 0, 0, 0);
+        let (mut unanswered, mut failed, mut unended, mut joined, mut unrostered) = (0, 0, 0, 0, 0);
+        let mut refusals = Vec::new();
         let mut last_joined = None;
         for one in asked {
-            let Some((replied, invited)) = &one.replied else {
-                refused += 1;
-                continue;
+            let (replied, invited) = match &one.replied {
+                Replied::Taken(at, invited) => (at, invited),
+                Replied::Refused(at) => {
+                    refusals.push(*at);
+                    continue;
+                }
+                Replied::Nothing => {
+                    unanswered += 1;
+                    continue;
+                }
             };
             replies.push(ms(one.at, *replied));
             answered.extend(answers.first_of(one.user, one.at).map(|at| ms(one.at, at)));
-            let rostered = invited.participants.first().and_then(|id| told.rostered.get(id));
-            match (told.operations.get(&invited.operation), rostered) {
-                (Some((at, true)), Some(rostered)) => {
+            match told.operations.get(&invited.operation) {
+                Some((at, true)) => {
                     joined += 1;
                     joins.push(ms(one.at, *at));
-                    rosters.push(ms(one.at, *rostered));
                     last_joined = last_joined.max(Some(*at));
                 }
-                (Some(_), _) => failed += 1,
-                (None, _) => unended += 1,
+                Some((_, false)) => failed += 1,
+                None => unended += 1,
+            }
+            match invited.participants.first().and_then(|id| told.rostered.get(id)) {
+                Some(at) => rosters.push(ms(one.at, *at)),
+                None => unrostered += 1,
             }
         }
         let first = asked.iter().map(|one| one.at).min();
@@ -239,8 +321,12 @@ impl Inviting {
             joined,
             // The first of n comes at the beginning: n - 1 gaps.
             joined_per_second: joined.saturating_sub(1) as f64 / took.max(f64::EPSILON),
-            refused,
+            refused: refusals.len(),
+            last_refused_s: first.zip(refusals.iter().max()).map_or(0.0, |(first, last)| (*last - first).as_secs_f64()),
+            requests: asked.iter().map(|one| u64::from(one.requests)).sum(),
+            unanswered,
             failed,
+            unrostered,
             unended,
             rooms_not_emptied: rooms.iter().filter(|room| !is_empty(&told.sizes, room)).count(),
             webhook_requests: told.requests,
@@ -252,9 +338,26 @@ impl Inviting {
             joined_p99_ms: percentile(&joins, 99.0),
             rostered_p50_ms: percentile(&rosters, 50.0),
             rostered_p99_ms: percentile(&rosters, 99.0),
-            cpu_ms_per_participant: used.as_secs_f64() * 1000.0 / joined.max(1) as f64,
+            cpu_ms_per_participant,
             generator_late_p99_ms: percentile(&late, 99.0),
             stolen_percent,
+        }
+    }
+}
+
+/// Asks for one person; how many requests it took, and what came of them.
+async fn ask(bot: &Bot, room: &str, user: usize, context: u64, refused: Refused) -> (u32, Replied) {
+    let mut requests = 0;
+    loop {
+        requests += 1;
+        match bot.invite_once(room, &user_id(user), context).await {
+            Ok(Answered::Invited(invited)) => return (requests, Replied::Taken(Instant::now(), invited)),
+            Ok(Answered::Later(_)) if refused == Refused::GoAway || requests > COME_BACK_MAX => {
+                return (requests, Replied::Refused(Instant::now()));
+            }
+            Ok(Answered::Later(wait)) => tokio::time::sleep(wait).await,
+            // Counted with the others; thousands of lines would say no more.
+            Err(_) => return (requests, Replied::Nothing),
         }
     }
 }

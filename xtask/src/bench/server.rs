@@ -193,10 +193,6 @@ impl Server {
     pub(super) fn processor_time(&self) -> Result<Duration> {
         machine::processor_time(self.pid())
     }
-
-    pub(super) fn resident(&self) -> Result<u64> {
-        machine::resident(self.pid())
-    }
 }
 
 impl Drop for Server {
@@ -212,7 +208,7 @@ fn size(file: &fs::DirEntry) -> u64 {
 }
 
 /// A port that is free for UDP and TCP just now.
-fn free_port() -> Result<u16> {
+pub(super) fn free_port() -> Result<u16> {
     for _ in 0..100 {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = tcp.local_addr()?.port();

@@ -1,4 +1,5 @@
-//! Conversations: more and more people in rooms, until more than half a percent of what they hear is late or lost.
+//! Conversations: more and more people in rooms, until more than half a percent of what they hear is late or lost. The
+//! same for our server and for a peer.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,9 @@ use serde::Serialize;
 
 use super::carrier::Carrier;
 use super::client::{Bot, Webhook};
-use super::crowd::{Crowd, Heard, Talking};
-use super::machine::{Cores, GENERATOR_LATE_MAX_MS, STOLEN_MAX_PERCENT, Tries, processor_time};
+use super::crowd::{Crowd, Entrance, Heard, Talking};
+use super::janus::Janus;
+use super::machine::{self, Cores, GENERATOR_LATE_MAX_MS, STOLEN_MAX_PERCENT, Tries, processor_time};
 use super::server::{Prepared, Server, Setup};
 
 /// What is measured.
@@ -54,8 +56,7 @@ impl Step {
     }
 }
 
-/// Climbs the ladder: each step adds people to those who talk already. Ends with the first step that does not hold, after
-/// further tries of it.
+/// Our server, with SIP and a trunk.
 pub(super) async fn climb(case: Case, setup: Setup, window: Duration) -> Result<Vec<Step>> {
     let crowd = Crowd::start(case.codec, case.talking)?;
     let carrier = Carrier::start(case.codec, crowd.entrance())?;
@@ -64,45 +65,95 @@ pub(super) async fn climb(case: Case, setup: Setup, window: Duration) -> Result<
     let prepared = Prepared::new(setup)?;
     let (server, _) = prepared.serve().await?;
     let bot = Bot::new(prepared.api, webhook.callback()).await?;
-    let mut rooms = Rooms::new(bot, case.room);
-    let mut steps = Vec::new();
-    for &participants in case.ladder {
-        rooms.fill(participants, &crowd).await.map_err(|error| error.context(prepared.newest_log()))?;
-        tokio::time::sleep(SETTLE).await;
-        let mut step = measure(&crowd, &server, window).await?;
-        let mut tries = Tries::default();
-        while !step.holds() && tries.again(step.is_spoiled()) {
-            eprintln!("once more: {}", serde_json::to_string(&step)?);
-            tokio::time::sleep(SETTLE).await;
-            step = measure(&crowd, &server, window).await?;
-        }
-        eprintln!("{} {}", case.codec.name(), serde_json::to_string(&step)?);
-        let holds = step.holds();
-        steps.push(step);
-        if !holds {
-            break;
-        }
-    }
-    Ok(steps)
+    let mut house = House::Ours(server, Rooms::new(bot, case.room));
+    let steps = house.climb(case, &crowd, window).await;
+    steps.map_err(|error| error.context(prepared.newest_log()))
 }
 
-async fn measure(crowd: &Crowd, server: &Server, window: Duration) -> Result<Step> {
+/// Janus, with plain RTP and nothing else.
+pub(super) async fn climb_janus(case: Case, urgent: bool, window: Duration) -> Result<Vec<Step>> {
+    let crowd = Crowd::start(case.codec, case.talking)?;
+    let janus = Janus::start(urgent).await?;
+    let mut house = House::Janus(janus, crowd.entrance(), 0);
+    house.climb(case, &crowd, window).await
+}
+
+/// Who mixes.
+enum House {
+    Ours(Server, Rooms),
+    /// With how many people it has.
+    Janus(Janus, Entrance, usize),
+}
+
+impl House {
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Ours(server, _) => server.pid(),
+            Self::Janus(janus, ..) => janus.pid(),
+        }
+    }
+
+    async fn fill(&mut self, target: usize, case: Case, crowd: &Crowd) -> Result<()> {
+        match self {
+            Self::Ours(_, rooms) => rooms.fill(target, crowd).await,
+            Self::Janus(janus, entrance, people) => {
+                while *people < target {
+                    // Rooms are numbered from one.
+                    let room = 1 + people.checked_div(case.room).unwrap_or_default();
+                    if *people == 0 || (case.room > 0 && people.is_multiple_of(case.room)) {
+                        janus.open_room(room as u64, case.codec).await?;
+                    }
+                    janus.join(room as u64, case.codec, entrance).await?;
+                    *people += 1;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Climbs the ladder: each step adds people to those who talk already. Ends with the first step that does not hold,
+    /// after further tries of it.
+    async fn climb(&mut self, case: Case, crowd: &Crowd, window: Duration) -> Result<Vec<Step>> {
+        let mut steps = Vec::new();
+        for &participants in case.ladder {
+            self.fill(participants, case, crowd).await?;
+            tokio::time::sleep(SETTLE).await;
+            let mut step = measure(crowd, self.pid(), window).await?;
+            let mut tries = Tries::default();
+            while !step.holds() && tries.again(step.is_spoiled()) {
+                eprintln!("once more: {}", serde_json::to_string(&step)?);
+                tokio::time::sleep(SETTLE).await;
+                step = measure(crowd, self.pid(), window).await?;
+            }
+            eprintln!("{} {}", case.codec.name(), serde_json::to_string(&step)?);
+            let holds = step.holds();
+            steps.push(step);
+            if !holds {
+                break;
+            }
+        }
+        Ok(steps)
+    }
+}
+
+async fn measure(crowd: &Crowd, server: u32, window: Duration) -> Result<Step> {
     let ourselves = std::process::id();
     let (began, cores) = (Instant::now(), Cores::now());
-    let (used, generated) = (server.processor_time()?, processor_time(ourselves)?);
+    let (used, generated) = (processor_time(server)?, processor_time(ourselves)?);
     let heard = crowd.measure(window).await?;
     let took = began.elapsed().as_secs_f64();
     let share = |used: Duration| 100.0 * used.as_secs_f64() / took;
     Ok(Step {
         participants: crowd.members(),
         heard,
-        server_cpu_percent: share(server.processor_time()?.saturating_sub(used)),
+        server_cpu_percent: share(processor_time(server)?.saturating_sub(used)),
         generator_cpu_percent: share(processor_time(ourselves)?.saturating_sub(generated)),
-        resident_mib: server.resident()? as f64 / f64::from(1 << 20),
+        resident_mib: machine::resident(server)? as f64 / f64::from(1 << 20),
         stolen_percent: cores.stolen_percent(),
     })
 }
 
+/// Rooms of our server that are filled over a trunk.
 pub(super) struct Rooms {
     bot: Bot,
     size: usize,
