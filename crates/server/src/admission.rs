@@ -9,7 +9,7 @@
 //!     calm ------------------------------------------------------------> full
 //!       ^                                                                  | takes work only while the last wait
 //!       +------------------------------------------------------------------+ was short: the queue is kept, not grown
-//!            no wait over WAIT_MAX for CALM_AFTER
+//!            short waits have outweighed long ones by CALM_AFTER
 //! ```
 //!
 //! While full, work goes on being taken whenever there is room for it, so that the machine is never idle for having
@@ -31,8 +31,9 @@ pub const WAIT_MAX: Duration = Duration::from_millis(5);
 /// CoDel's interval: longer than a round trip to a client, and than most bursts.
 pub const STANDING_FOR: Duration = Duration::from_millis(100);
 
-/// All waits were short for that long: the flood is over.
-pub const CALM_AFTER: Duration = Duration::from_millis(500);
+/// Waits were short for so much longer than they were long: the flood is over. In a flood each short wait lets so many in
+/// that more long ones follow; a busy server without one has long waits too, but fewer.
+pub const CALM_AFTER: Duration = Duration::from_millis(300);
 
 /// The latest that anyone is told to come back. SDKs give up where they would have to wait for three minutes, and try three
 /// times: whoever comes in a flood of half a minute gets in.
@@ -82,8 +83,10 @@ enum State {
     Calm,
     Full {
         since: Duration,
-        /// The last time that any wait was long.
-        long_at: Duration,
+        /// The last look.
+        at: Duration,
+        /// How long waits must be short until it is calm.
+        left: Duration,
     },
 }
 
@@ -108,11 +111,13 @@ impl Admission {
         let stands = self.standing(now).iter().any(Option::is_some);
         let long = self.is_long();
         self.state = match self.state {
-            State::Calm if stands => State::Full { since: now, long_at: now },
+            State::Calm if stands => State::Full { since: now, at: now, left: CALM_AFTER },
             State::Calm => State::Calm,
-            State::Full { since, .. } if long => State::Full { since, long_at: now },
-            State::Full { long_at, .. } if now >= long_at + CALM_AFTER => State::Calm,
-            State::Full { since, long_at } => State::Full { since, long_at },
+            State::Full { since, at, left } => {
+                let passed = now.saturating_sub(at);
+                let left = if long { (left + passed).min(CALM_AFTER) } else { left.saturating_sub(passed) };
+                if left.is_zero() { State::Calm } else { State::Full { since, at: now, left } }
+            }
         };
     }
 
@@ -224,9 +229,24 @@ mod tests {
         bench.waits(Queue::Workers, LONG, 60_000);
         assert!(!bench.takes());
         assert!(bench.waits(Queue::Workers, SHORT, 10).takes());
-        assert!(bench.waits(Queue::Workers, SHORT, 500).takes() && !bench.admission.is_full());
+        assert!(bench.waits(Queue::Workers, SHORT, 300).takes() && !bench.admission.is_full());
         // Then a burst is a burst again.
         assert!(bench.waits(Queue::Workers, LONG, 90).takes());
+    }
+
+    #[test]
+    fn a_server_that_is_busy_after_a_flood_is_not_taken_for_one_in_it() {
+        let mut bench = Bench::default();
+        let mostly = |bench: &mut Bench, usual: Duration, other: Duration| {
+            for _ in 0..20 {
+                bench.waits(Queue::Workers, usual, 30).waits(Queue::Workers, other, 10);
+            }
+        };
+        bench.waits(Queue::Workers, LONG, 110);
+        mostly(&mut bench, LONG, SHORT);
+        assert!(bench.admission.is_full(), "what is let in makes the next waits long");
+        mostly(&mut bench, SHORT, LONG);
+        assert!(!bench.admission.is_full());
     }
 
     #[test]
