@@ -216,7 +216,7 @@ fn anywhere(binary: &Path, urgent: bool) -> Setup {
 const USERS: usize = 2_000;
 /// The rate at which times are measured.
 const STEADY: usize = 50;
-const RATES: [usize; 5] = [100, 200, 300, 500, 700];
+const RATES: [usize; 6] = [100, 200, 300, 500, 600, 700];
 
 async fn invitations(setup: &Setup, options: &Options, invite: bool, start: bool) -> Result<()> {
     let webhook = Webhook::start().await?;

@@ -23,7 +23,7 @@ use super::{Figure, USERS};
 /// Those who talk all the time, in rooms of ten.
 const ESTABLISHED: usize = 100;
 /// Rates that are tried for the one that is sustained.
-const RATES: [usize; 9] = [100, 150, 200, 250, 300, 350, 400, 450, 500];
+const RATES: [usize; 9] = [200, 300, 400, 450, 500, 550, 600, 650, 700];
 /// How much may be lost of the peak, percent.
 const GOODPUT_LOST_MAX: f64 = 10.0;
 /// Ticks of the mixers that may be late, percent.
