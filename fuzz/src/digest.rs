@@ -1,5 +1,6 @@
 //! Digest authentication: a challenge as a client reads it, and credentials as a server does.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -7,6 +8,8 @@ use sip::digest::{Algorithm, Credentials, DigestClient, DigestServer, UserSecret
 use sip::message::{HeaderName, Method, Request, Response, Uri};
 
 const REALM: &str = "convoke";
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Reads a challenge and, after a zero byte, credentials; more challenges and credentials may follow.
 ///
@@ -21,7 +24,7 @@ pub fn run(bytes: &[u8]) {
     let now = Instant::now();
     let mut client = DigestClient::new("alice", "wonderland");
     let mut server = DigestServer::new(REALM, [7; 32], now);
-    server.challenges(now, false);
+    server.challenges(now, PEER, false);
     let uri: Uri = "sip:10.0.0.1".parse().expect("a URI");
     let mut request = Request::new(Method::Register, uri);
     let mut lines = bytes.split(|byte| *byte == 0).take(8);
@@ -36,7 +39,7 @@ pub fn run(bytes: &[u8]) {
         if let Some(credentials) = Credentials::find(&theirs.headers, &HeaderName::Authorization, REALM) {
             let _ = credentials.username();
             for known in [None, Some(secrets)] {
-                assert_ne!(server.check(now, &credentials, &Method::Register, known), Verdict::Accepted);
+                assert_ne!(server.check(now, PEER, &credentials, &Method::Register, known), Verdict::Accepted);
             }
         }
     }

@@ -10,6 +10,7 @@ use sip::agent::{
     Output, Register, RegistrarConfig, Report, Transport, Users,
 };
 use sip::digest::ha1;
+use sip::locate::Answer;
 use sip::message::Uri;
 
 const UDP: Flow = Flow(1);
@@ -157,8 +158,8 @@ impl Stage {
                 self.hear(&report);
             } else if let Output::Connect { connect, .. } = output {
                 self.agent.handle(self.now, Input::ConnectFailed { connect });
-            } else if let Output::Resolve { query, .. } = output {
-                self.agent.handle(self.now, Input::Resolved { query, addresses: Vec::new() });
+            } else if let Output::LookUp { query, .. } = output {
+                self.agent.handle(self.now, Input::LookedUp { query, answer: Answer::failed() });
             } else if let Output::Transmit { bytes, .. } = output {
                 assert!(!bytes.is_empty(), "nothing is no message");
             }

@@ -11,6 +11,7 @@ use engine::Engine;
 use http::{Method, Request, header};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
+use server::admission::Gate;
 use server::api::{self, Settings};
 use server::auth::{Keys, hash_secret, wall_clock};
 use store::{App, Directory, DirectorySet, Meeting, Purpose, SigningKey, SipAccount, Store, Tenant, User};
@@ -79,6 +80,7 @@ impl Default for Cast {
                 settings: Arc::new(Settings::default()),
                 metrics: None,
                 ready: Arc::new(AtomicBool::new(true)),
+                gate: Gate::new(),
             });
             let mut tokens = Vec::new();
             for bot in BOTS {

@@ -10,8 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use control::{AppId, CallId, Conference, ConferenceId, Event, TenantId, Timestamp, UserId};
 use store::{
-    Binding, Change, Commit, Committed, DeadLetter, Directory, DirectoryKey, DirectorySet, Keep, Loaded, Meeting, MeetingKey,
-    NoticeId, Obtained, OutgoingNotice, PendingNotice, Purpose, Settled, SigningKey, Store, StoreError, Swept,
+    Binding, Change, Commit, Committed, DeadLetter, Directory, DirectoryKey, DirectorySet, Keep, Loaded, Meeting,
+    MeetingKey, NoticeId, Obtained, OutgoingNotice, PendingNotice, Purpose, Settled, SigningKey, Store, StoreError,
+    Swept,
 };
 use tokio::sync::Notify;
 use uuid::Uuid;

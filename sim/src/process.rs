@@ -14,6 +14,7 @@ use engine::{Clock, Engine};
 use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
+use server::admission::Gate;
 use server::api::{self, Settings};
 use server::auth::Keys;
 use server::notify::courier::{Courier, Patience};
@@ -167,6 +168,7 @@ impl Process {
             settings: Arc::new(Settings::default()),
             metrics: None,
             ready: Arc::new(AtomicBool::new(true)),
+            gate: Gate::new(),
         });
         let host = Host::new(SERVER.ip());
         let operator = Operator::new(
