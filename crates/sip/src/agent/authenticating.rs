@@ -38,7 +38,7 @@ impl Agent {
             Owner::Attempt { leg, attempt } => self.attempt_again(*leg, *attempt).map(|(next, via)| (next, Some(via))),
             Owner::Within { leg } => self.next_number(*leg).map(|next| (next, None)),
             Owner::Registration { key } => self.registration_again(*key).map(|next| (next, None)),
-            Owner::Ping { .. } | Owner::Nobody => Some((cseq.number + 1, None)),
+            Owner::Ping { .. } | Owner::Bye { .. } | Owner::Nobody => Some((cseq.number + 1, None)),
             Owner::Won { .. } | Owner::Adrift | Owner::Ack { .. } | Owner::AckAdrift { .. } => None,
         };
         let Some((number, branch)) = next else { return false };
@@ -59,6 +59,7 @@ impl Agent {
             Owner::Within { leg } => self.within_moved(leg, again),
             Owner::Registration { key } => self.registration_moved(key, again),
             Owner::Ping { .. }
+            | Owner::Bye { .. }
             | Owner::Nobody
             | Owner::Won { .. }
             | Owner::Adrift

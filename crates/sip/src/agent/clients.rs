@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::limits::SHUN_FOR;
 use super::network::{Hop, Reach, Way};
 use super::servers::Source;
-use super::vocabulary::{ConnectId, Flow, HangUpCause, Hint, LegKey, Output, QueryId, Transport};
+use super::vocabulary::{ConnectId, EndReason, Flow, HangUpCause, Hint, LegKey, Output, QueryId, Transport};
 use super::{Agent, Due};
 use crate::digest::DigestClient;
 use crate::locate::{Answer, Next, Nowhere, Question, Walk};
@@ -55,7 +55,13 @@ pub(super) enum Owner {
     Ping {
         key: u64,
     },
-    /// BYE and CANCEL: whatever becomes of them, nobody is told.
+    /// The BYE that ends a leg: its end is told once this is answered, or never will be.
+    Bye {
+        leg: LegKey,
+        reason: EndReason,
+        local: bool,
+    },
+    /// CANCEL, and the BYE of what nobody knows of: whatever becomes of them, nobody is told.
     Nobody,
 }
 
@@ -341,6 +347,7 @@ impl Agent {
             | Owner::Within { .. }
             | Owner::Registration { .. }
             | Owner::Ping { .. }
+            | Owner::Bye { .. }
             | Owner::Nobody => {}
         }
     }
@@ -469,6 +476,7 @@ impl Agent {
             Owner::Attempt { leg, attempt } => self.attempt_answered(key, leg, attempt, response, source),
             Owner::Won { leg } => self.success_repeated(key, leg, response),
             Owner::Within { leg } => self.within_answered(key, leg, response),
+            Owner::Bye { leg, reason, local } => self.bye_ended(leg, reason, local),
             Owner::Adrift
             | Owner::Ack { .. }
             | Owner::AckAdrift { .. }
@@ -500,6 +508,7 @@ impl Agent {
             Owner::Within { leg } => self.within_answered(key, leg, response),
             Owner::Registration { key: registration } => self.registration_answered(key, registration, response),
             Owner::Ping { key } => self.ping_ended(key, true),
+            Owner::Bye { leg, reason, local } => self.bye_ended(leg, reason, local),
             Owner::Won { .. } | Owner::Adrift | Owner::Ack { .. } | Owner::AckAdrift { .. } | Owner::Nobody => {}
         }
     }
@@ -558,6 +567,7 @@ impl Agent {
             Owner::Ack { leg } => self.within_lost(leg, None),
             Owner::Registration { key: registration } => self.registration_lost(key, registration, lost),
             Owner::Ping { key } => self.ping_ended(key, false),
+            Owner::Bye { leg, reason, local } => self.bye_ended(leg, reason, local),
             Owner::Won { .. } | Owner::Adrift | Owner::AckAdrift { .. } | Owner::Nobody => {}
         }
     }

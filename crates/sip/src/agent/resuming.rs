@@ -42,7 +42,7 @@ impl Agent {
             return;
         };
         let account = credentials.as_ref().map(Credentials::account);
-        let session = Session::of_earlier(self.now, restored, account);
+        let session = Session::of_earlier(self.now, self.config.process, restored, account);
         self.dialogs.insert(session.dialog.id.clone(), leg);
         self.legs.insert(leg, Leg::Talking(Box::new(session)));
         self.watch_leg(leg);

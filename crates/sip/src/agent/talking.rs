@@ -42,7 +42,7 @@ pub(super) struct Session {
     peer_updates: bool,
     /// Requests of ours up to this number were sent by an earlier process.
     inherited: Option<u32>,
-    /// Ended by us and reported so; BYE waits for the ACK of our 2xx (RFC 3261 §15).
+    /// Ended by us; BYE waits for the ACK of our 2xx (RFC 3261 §15).
     parting: Option<HangUpCause>,
 }
 
@@ -121,9 +121,9 @@ impl Session {
     }
 
     /// An earlier process talked.
-    pub(super) fn of_earlier(now: Instant, restored: Restored, account: Option<DigestClient>) -> Self {
+    pub(super) fn of_earlier(now: Instant, process: u32, restored: Restored, account: Option<DigestClient>) -> Self {
         let Restored { mut dialog, local_sdp, remote_sdp, timer } = restored;
-        let inherited = Some(dialog.skip_untold());
+        let inherited = Some(dialog.skip_untold(process));
         let timer = timer.map(|timer| SessionTimer::starting(now, timer.interval, timer.ours));
         Self { account, timer, inherited, ..Self::new(dialog, Peer::default(), local_sdp, remote_sdp) }
     }
@@ -318,7 +318,6 @@ impl Agent {
         }
         if session.unacknowledged.as_ref().is_some_and(|unacknowledged| unacknowledged.is_first) {
             session.parting = Some(cause.clone());
-            self.report(Report::Ended { leg, reason: EndReason::HungUp, local: true });
             return;
         }
         self.end_with_bye(leg, cause, EndReason::HungUp);
@@ -329,13 +328,14 @@ impl Agent {
             return;
         }
         if let Ok(Restored { mut dialog, .. }) = Dialog::restore(snapshot) {
-            dialog.skip_untold();
+            dialog.skip_untold(self.config.process);
             let hop = Hop { uri: dialog.next_hop().clone(), hint: dialog.heard_from, advertised: dialog.advertised };
             let mut bye = dialog.request(&Method::Bye);
             add_reason(&mut bye, cause);
-            self.send(Sending::new(bye, hop, Owner::Nobody));
+            self.send(Sending::new(bye, hop, Owner::Bye { leg, reason: EndReason::HungUp, local: true }));
+        } else {
+            self.report(Report::Ended { leg, reason: EndReason::HungUp, local: true });
         }
-        self.report(Report::Ended { leg, reason: EndReason::HungUp, local: true });
     }
 
     // What becomes of our requests.
@@ -589,14 +589,25 @@ impl Agent {
         self.finish(leg, Some(cause), reason, true);
     }
 
+    /// The BYE that ended a leg was answered, or nobody answers.
+    pub(super) fn bye_ended(&mut self, leg: LegKey, reason: EndReason, local: bool) {
+        self.report(Report::Ended { leg, reason, local });
+    }
+
     /// The leg is over.
     fn finish(&mut self, leg: LegKey, bye: Option<&HangUpCause>, reason: EndReason, local: bool) {
+        let parting = self.session(leg).is_some_and(|session| session.parting.is_some());
+        let reason = if parting { EndReason::HungUp } else { reason };
+        // What we end is over when our BYE is answered: until then a later process may have to say it again. Whoever
+        // is not there any more is not waited for.
+        let told_later = bye.is_some() && reason == EndReason::HungUp;
         if let Some(cause) = bye
             && let Some(session) = self.session(leg)
         {
             let mut request = session.dialog.request(&Method::Bye);
             add_reason(&mut request, cause);
-            self.send_within(leg, request, Owner::Nobody);
+            let owner = if told_later { Owner::Bye { leg, reason: reason.clone(), local } } else { Owner::Nobody };
+            self.send_within(leg, request, owner);
         }
         // What is still to be sent goes out while the leg is known, so that its ACK is remembered.
         self.send_waiting();
@@ -615,7 +626,7 @@ impl Agent {
         if let (Some(invite), Ack::Sent { way, bytes, .. }) = (session.invite, session.ack) {
             self.remember_ack(invite, session.dialog.id.remote_tag, way, bytes);
         }
-        if session.parting.is_none() {
+        if !told_later {
             self.report(Report::Ended { leg, reason, local });
         }
     }

@@ -143,6 +143,9 @@ pub struct AgentConfig {
     pub node_secret: [u8; 32],
     /// The seed of everything else that has to be unguessable; fresh for each process.
     pub seed: [u8; 32],
+    /// Grows by at least four a second from each process of a node to the next: requests of a later one are numbered
+    /// above those of an earlier one, whatever that had no time to write down. Zero where no process follows another.
+    pub process: u32,
     /// Estimated round trip, 500 ms (RFC 3261 §17.1.1.1); all of the protocol's timers are multiples of it.
     pub t1: Duration,
     /// A target that has not said a word is left after this, if there is another one to try.
@@ -178,6 +181,7 @@ impl AgentConfig {
             users: Arc::new(Nobody),
             node_secret,
             seed,
+            process: 0,
             t1: Duration::from_millis(500),
             failover_after: Duration::from_secs(4),
             incoming_ring_for: Duration::from_mins(3),

@@ -80,10 +80,15 @@ impl Dialog {
         Snapshot(out)
     }
 
-    /// Our requests go on above everything that an earlier process may have sent (RFC 3261 §12.2.1.1: numbers rise, and
-    /// may skip some). Gives back its last number.
-    pub fn skip_untold(&mut self) -> u32 {
-        let last = self.local_cseq.saturating_add(UNTOLD_MAX).min(crate::message::limits::CSEQ_MAX - UNTOLD_MAX);
+    /// Our requests go on above everything that earlier processes may have sent (RFC 3261 §12.2.1.1: numbers rise, and
+    /// may skip some). Gives back the last of theirs.
+    ///
+    /// `process` is [`crate::agent::AgentConfig::process`]. Without one, two processes that begin with the same snapshot
+    /// begin with the same number.
+    pub fn skip_untold(&mut self, process: u32) -> u32 {
+        let skipped =
+            if process == 0 { self.local_cseq.saturating_add(UNTOLD_MAX) } else { self.local_cseq.max(process) };
+        let last = skipped.min(crate::message::limits::CSEQ_MAX - UNTOLD_MAX);
         self.local_cseq = last;
         last
     }
@@ -229,11 +234,25 @@ mod tests {
     fn numbers_go_on_above_those_of_an_earlier_process_and_stay_below_the_bound() {
         let mut dialog = dialog();
         dialog.local_cseq = 2;
-        assert_eq!(dialog.skip_untold(), 100_002);
+        assert_eq!(dialog.skip_untold(0), 100_002);
         for _ in 0..30_000 {
-            dialog.skip_untold();
+            dialog.skip_untold(0);
         }
         assert!(dialog.local_cseq < crate::message::limits::CSEQ_MAX);
+    }
+
+    #[test]
+    fn two_processes_that_begin_with_the_same_snapshot_do_not_say_the_same_number() {
+        let number = |process| {
+            let mut dialog = dialog();
+            dialog.local_cseq = 2;
+            dialog.skip_untold(process);
+            dialog.request(&crate::message::Method::Bye).headers.cseq().unwrap().number
+        };
+        assert!(number(1_000_004) > number(1_000_000) + 3, "a second later, and after three requests");
+        let mut late = dialog();
+        late.local_cseq = 2_000_000;
+        assert_eq!(late.skip_untold(1_000_000), 2_000_000, "a clock that was set back takes no number back");
     }
 
     #[test]

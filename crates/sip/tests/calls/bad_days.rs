@@ -83,10 +83,12 @@ fn who_stops_waits_for_the_answer_to_bye() {
     assert!(!world.nodes[0].agent.is_settled(), "a leg is up");
     lose(&mut world, "BYE", "", 1);
     world.hang_up(0, LEG);
-    world.wait_ended(0);
     assert_eq!(world.nodes[0].agent.legs(), 0);
     assert!(!world.nodes[0].agent.is_settled(), "nobody has heard the BYE");
+    // A process that dies here must not have said that the leg is over: nobody would say BYE again.
+    assert!(world.nodes[0].reports.is_empty());
     world.wait_ended(1);
+    world.wait_ended(0);
     world.run_for(seconds(1));
     assert!(world.nodes[0].agent.is_settled(), "what only lingers is nobody's loss");
     world.settle();
@@ -193,12 +195,13 @@ fn a_callee_that_hangs_up_before_the_ack_waits_for_it() {
     let leg = world.wait_incoming(1);
     world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
     world.hang_up(1, leg);
-    world.wait_ended(1);
     world.wait(0, |report| matches!(report, Report::Answered { .. }).then_some(()));
     // RFC 3261 §15: the called side may not send BYE before the ACK.
     assert_eq!(world.count_sent(1, "BYE"), 0);
     world.order(0, Order::Confirm { leg: LEG });
     world.wait_ended(0);
+    let ended = world.wait_ended(1);
+    assert!(matches!(ended, Report::Ended { reason: EndReason::HungUp, local: true, .. }), "{ended:?}");
     world.settle();
     assert_eq!(world.count_sent(1, "BYE"), 1);
     assert!(world.nodes[1].reports.is_empty());

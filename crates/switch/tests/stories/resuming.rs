@@ -95,10 +95,10 @@ async fn a_phone_that_hung_up_meanwhile_is_heard_once_its_leg_is_taken_up() {
     let mut world = World::restart(&["desk"], bindings, sip).await;
     // Its BYE may reach a process that does not know its dialog yet, and must not be told so.
     desk.hang_up();
-    desk.expect("it hung up", |heard| matches!(heard, Heard::Ended { by_peer: false, .. }).then_some(())).await;
     world.resume(conference(1), leg, &snapshot, "desk").await;
     world.switch.taken_up().await;
     assert_eq!(world.expect_hung_up(leg).await, Cause::PeerHungUp { phone: false });
+    desk.expect("it hung up", |heard| matches!(heard, Heard::Ended { by_peer: false, .. }).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
