@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use control::{
-    CallId, CallState, Conference, ConferenceId, Effect, Event, LegAction, LegId, LegState, OperationId, ParticipantId,
-    Timestamp,
+    CallId, CallState, Cause, Conference, ConferenceId, Effect, Event, LegAction, LegId, LegState, OperationId,
+    ParticipantId, Timestamp,
 };
 use serde_json::Value;
 use store::PendingNotice;
@@ -50,6 +50,8 @@ struct Call {
     /// Its end was put into the outbox.
     noticed: bool,
     told: bool,
+    /// It ended because another call has its person.
+    replaced: bool,
 }
 
 /// Laws beyond that many are not listed.
@@ -123,8 +125,9 @@ impl Oracle {
             Event::CallPlaced { call, .. } => {
                 self.calls.entry(*call).or_default();
             }
-            Event::CallTerminated { call, because, .. } => {
+            Event::CallTerminated { call, because, cause } => {
                 let known = self.calls.entry(*call).or_default();
+                known.replaced = *cause == Cause::Moved;
                 if std::mem::replace(&mut known.terminated, true) {
                     self.broken(now, format!("call {call} is terminated twice"));
                 }
@@ -271,6 +274,18 @@ impl Oracle {
             if deleted {
                 call.ended = true;
                 known.told = true;
+                let replaced = known.replaced.then(|| id.to_string());
+                let early = self.operations.iter().find(|(_, operation)| {
+                    operation.replaces.is_some()
+                        && operation.replaces == replaced
+                        && operation.ended == Some(true)
+                        && !operation.told
+                });
+                if let Some((operation, _)) = early {
+                    // INV-16
+                    let line = format!("the end of call {id} is told before that of {operation}, which replaced it");
+                    self.broken(now, line);
+                }
             } else if data["state"] == "established" {
                 call.established = true;
             }
@@ -333,6 +348,7 @@ impl Oracle {
         heard: &BTreeMap<SocketAddr, (u32, BTreeSet<u32>)>,
         phones: &[Phone],
         bots: &[Bot],
+        deaths: u64,
     ) {
         self.catch_up(now, disk);
         let conferences = disk.conferences();
@@ -363,7 +379,7 @@ impl Oracle {
                 self.broken.push(format!("{now:>7} {id} has completed, and call {replaced} is still there"));
             }
         }
-        self.switch_agrees(now, &conferences, &seats, figures, phones);
+        self.switch_agrees(now, &conferences, &seats, figures, phones, deaths);
         self.everybody_hears(now, figures, heard, phones);
     }
 
@@ -440,6 +456,7 @@ impl Oracle {
         seats: &BTreeMap<LegId, ConferenceId>,
         figures: &[LegStatistics],
         phones: &[Phone],
+        deaths: u64,
     ) {
         for conference in conferences {
             for port in conference.mix_plan().ports {
@@ -466,8 +483,12 @@ impl Oracle {
         }
         for (index, phone) in phones.iter().enumerate() {
             for call in phone.calls.values() {
+                // Two devices answered one INVITE, and the process died while it hung up on the second: nothing says
+                // that there was one. The phone finds out when it says something; see RFC 4028.
+                let is_fork = phone.calls.values().filter(|other| other.call_id == call.call_id).count() > 1;
                 match call.state {
                     State::Talking if remotes.contains(&call.rtp) => {}
+                    State::Talking if is_fork && deaths > 0 => {}
                     State::Over => {}
                     state @ (State::Ringing | State::Answered | State::Talking | State::Leaving) => {
                         self.broken(

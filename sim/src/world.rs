@@ -638,7 +638,16 @@ impl World {
         }
         let figures = self.ask_statistics();
         let now = crate::process::wall(self.now);
-        self.oracle.agreement(self.now, now, &self.disk, &figures, &heard, &self.phones, &self.bots);
+        self.oracle.agreement(
+            self.now,
+            now,
+            &self.disk,
+            &figures,
+            &heard,
+            &self.phones,
+            &self.bots,
+            self.faults.deaths,
+        );
     }
 
     /// Bots delete their calls, and people hang up, in no order.
