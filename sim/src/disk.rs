@@ -225,7 +225,9 @@ impl Log {
         for (position, events) in self.turns.iter().filter(|(position, _)| *position >= at).collect::<Vec<_>>() {
             assert_eq!(*position, at, "the log has a hole");
             let events: Vec<Event> = serde_json::from_str(events).map_err(unreadable)?;
-            events.iter().for_each(|event| conference.apply(event));
+            for event in &events {
+                conference.apply(event);
+            }
             at += events.len() as u64;
         }
         Ok(Loaded { conference, position: at })
@@ -275,7 +277,9 @@ impl Store for Disk {
 
     async fn settle(&self, _at: Timestamp, settled: Vec<(NoticeId, Settled)>) -> Result<(), StoreError> {
         let mut platter = self.platter();
-        settled.into_iter().for_each(|(id, how)| platter.settle(id, how));
+        for (id, how) in settled {
+            platter.settle(id, how);
+        }
         Ok(())
     }
 

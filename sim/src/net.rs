@@ -49,12 +49,16 @@ impl Weather {
     }
 }
 
+/// A datagram, and where it came from.
+type Came = (SocketAddr, Vec<u8>);
+
 /// RTP between one process of the server and everybody: what has come for its ports, and what they have sent.
 #[derive(Debug, Default)]
 pub(crate) struct Ether {
     bound: BTreeSet<u16>,
     next: u16,
-    arrived: BTreeMap<(u16, bool), VecDeque<(SocketAddr, Vec<u8>)>>,
+    /// By port, and whether it is that of RTCP.
+    arrived: BTreeMap<(u16, bool), VecDeque<Came>>,
     pub(crate) sent: Vec<Datagram>,
 }
 

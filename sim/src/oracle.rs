@@ -60,7 +60,7 @@ const BROKEN_MAX: usize = 40;
 impl Oracle {
     pub(crate) fn broken(&mut self, now: u64, what: String) {
         if self.broken.len() < BROKEN_MAX {
-            self.broken.push(format!("{now:>7} {what}"));
+            self.broken.push([format!("{now:>7} "), what].concat());
         }
     }
 
@@ -150,10 +150,10 @@ impl Oracle {
                     self.broken(now, format!("{participant} joins a conference twice"));
                 }
             }
-            Event::ParticipantLeft { participant, .. } => {
-                if self.rosters.remove(&(conference, *participant)).is_none() {
-                    self.broken(now, format!("{participant} leaves, and was not there"));
-                }
+            Event::ParticipantLeft { participant, .. }
+                if self.rosters.remove(&(conference, *participant)).is_none() =>
+            {
+                self.broken(now, format!("{participant} leaves, and was not there"));
             }
             _ => {}
         }
@@ -483,12 +483,13 @@ impl Oracle {
         }
         for (index, phone) in phones.iter().enumerate() {
             for call in phone.calls.values() {
-                // Two devices answered one INVITE, and the process died while it hung up on the second: nothing says
-                // that there was one. The phone finds out when it says something; see RFC 4028.
-                let is_fork = phone.calls.values().filter(|other| other.call_id == call.call_id).count() > 1;
+                // Two devices answered, and the process died while it hung up on the second: nothing says that there was
+                // one. That phone finds out when it says something; a session timer of its own would tell it sooner.
+                let of_two = phone.calls.values().filter(|other| other.call_id == call.call_id).count() > 1
+                    || phones.iter().filter(|other| other.user == phone.user).count() > 1;
                 match call.state {
                     State::Talking if remotes.contains(&call.rtp) => {}
-                    State::Talking if is_fork && deaths > 0 => {}
+                    State::Talking if of_two && deaths > 0 => {}
                     State::Over => {}
                     state @ (State::Ringing | State::Answered | State::Talking | State::Leaving) => {
                         self.broken(
@@ -565,7 +566,7 @@ impl Oracle {
                 broken.push(format!("a request was never answered: {asked:?}"));
             }
         }
-        for ((conference, participant), _) in &self.rosters {
+        for (conference, participant) in self.rosters.keys() {
             if self.calls.is_empty() {
                 broken.push(format!("{participant} is still on the roster of {conference}"));
             }

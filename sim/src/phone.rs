@@ -81,6 +81,7 @@ pub(crate) enum Said {
 
 /// One dialog of a phone.
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "a Call-ID is called so")]
 pub(crate) struct Call {
     pub(crate) state: State,
     pub(crate) call_id: String,
@@ -170,7 +171,7 @@ impl Phone {
             return self.hears(to, bytes);
         }
         match parse_datagram(bytes) {
-            Ok(Message::Request(request)) => self.asked(source, request),
+            Ok(Message::Request(request)) => self.asked(source, &request),
             Ok(Message::Response(response)) => self.told(&response),
             Err(malformed) => self.complaints.push(format!("cannot be read: {:?}", malformed.problem())),
         }
@@ -194,7 +195,7 @@ impl Phone {
         }
     }
 
-    fn asked(&mut self, source: SocketAddr, request: Request) {
+    fn asked(&mut self, source: SocketAddr, request: &Request) {
         let branch = request.headers.top_via().ok().and_then(|via| via.branch().map(str::to_owned));
         let (Some(branch), Ok(cseq), Ok(call_id)) = (branch, request.headers.cseq(), request.headers.call_id()) else {
             self.complaints.push("a request without Via, CSeq or Call-ID".to_owned());
@@ -214,11 +215,11 @@ impl Phone {
         }
         let known = tag.as_ref().and_then(|tag| self.find(&call_id, tag));
         match (request.method.as_str(), known) {
-            ("INVITE", None) if tag.is_none() => self.invited(source, request, branch, call_id),
+            ("INVITE", None) if tag.is_none() => self.invited(source, request, branch, &call_id),
             ("ACK", _) => self.acknowledged(&call_id, tag.as_deref()),
-            ("CANCEL", _) => self.cancelled(source, &request, &branch),
+            ("CANCEL", _) => self.cancelled(source, request, &branch),
             ("BYE", Some(id)) => {
-                self.respond_to(source, &request, 200, None);
+                self.respond_to(source, request, 200, None);
                 if let Some(call) = self.calls.get_mut(&id) {
                     if cseq.number <= call.their_cseq {
                         self.complaints.push(format!("BYE with CSeq {} after {}", cseq.number, call.their_cseq));
@@ -227,13 +228,13 @@ impl Phone {
                     call.last_final = None;
                 }
             }
-            ("INVITE", Some(id)) => self.reinvited(source, &request, id, cseq.number),
+            ("INVITE", Some(id)) => self.reinvited(source, request, id, cseq.number),
             ("OPTIONS" | "UPDATE" | "INFO", Some(_)) | ("OPTIONS", None) => {
-                self.respond_to(source, &request, 200, None);
+                self.respond_to(source, request, 200, None);
             }
             // Of a dialog that it does not know (RFC 3261 §12.2.2).
-            (_, None) => self.respond_to(source, &request, 481, None),
-            (_, Some(_)) => self.respond_to(source, &request, 501, None),
+            (_, None) => self.respond_to(source, request, 481, None),
+            (_, Some(_)) => self.respond_to(source, request, 501, None),
         }
     }
 
@@ -245,7 +246,7 @@ impl Phone {
         found.map(|(id, _)| *id)
     }
 
-    fn invited(&mut self, source: SocketAddr, request: Request, branch: String, call_id: String) {
+    fn invited(&mut self, source: SocketAddr, request: &Request, branch: String, call_id: &str) {
         let Some(offered) = remote_of(&request.body) else {
             self.complaints.push("an INVITE without an offer".to_owned());
             return;
@@ -273,7 +274,7 @@ impl Phone {
             };
             let call = Call {
                 state: State::Ringing,
-                call_id: call_id.clone(),
+                call_id: call_id.to_owned(),
                 our_tag: tag,
                 source,
                 last_final: None,
@@ -577,7 +578,7 @@ impl Phone {
 
     fn hears(&mut self, to: SocketAddr, packet: &[u8]) {
         let Some(call) = self.calls.values_mut().find(|call| call.rtp == to && call.is_up()) else { return };
-        if packet.len() == 172 && packet[1] & 0x7f == 0 {
+        if packet.len() == 172 && packet[1].trailing_zeros() >= 7 {
             call.packets += 1;
             call.ear.hears(&packet[12..]);
         }
@@ -638,6 +639,7 @@ fn sdp(rtp: SocketAddr, version: u64, direction: &str) -> String {
 }
 
 /// Where the peer hears; `None` without SDP, `Some(None)` where it wants nothing.
+#[expect(clippy::option_option, reason = "no description, one that wants nothing, and one that wants something")]
 fn remote_of(body: &[u8]) -> Option<Option<SocketAddr>> {
     let text = std::str::from_utf8(body).ok()?;
     let address = text.lines().find_map(|line| line.strip_prefix("c=IN IP4 "))?.trim();

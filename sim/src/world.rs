@@ -373,7 +373,8 @@ impl World {
         for bot in 0..self.bots.len() {
             crate::script::lost(self, bot);
         }
-        let after = self.chance.between(5, 3_000);
+        // Less than a quarter of a second lies between no two processes of one node: requests are numbered by it.
+        let after = self.chance.between(260, 3_000);
         self.after(after, Happens::Starts);
     }
 
@@ -402,7 +403,7 @@ impl World {
             let Some(output) = process.operator.poll_output() else { break };
             match output {
                 Output::Transmit { destination, bytes, .. } => {
-                    self.transmit(Datagram { from: SERVER, to: destination, bytes });
+                    self.transmit(&Datagram { from: SERVER, to: destination, bytes });
                 }
                 Output::Signal(conference, signal) => {
                     self.note(|| format!("signal {} {}", short(conference), told(&signal)));
@@ -428,9 +429,9 @@ impl World {
 
     // The network.
 
-    fn transmit(&mut self, datagram: Datagram) {
+    fn transmit(&mut self, datagram: &Datagram) {
         let is_sip = datagram.to.port() == 5060;
-        let arrivals = self.weather.carries(&mut self.net_chance, &datagram);
+        let arrivals = self.weather.carries(&mut self.net_chance, datagram);
         if arrivals.len() != 1 {
             self.faults.datagrams += 1;
         }
@@ -464,7 +465,7 @@ impl World {
         let wants = std::mem::take(&mut self.phones[index].wants);
         for want in wants {
             match want {
-                Want::Send { to, from, bytes } => self.transmit(Datagram { from, to, bytes }),
+                Want::Send { to, from, bytes } => self.transmit(&Datagram { from, to, bytes }),
                 Want::Wake { after_ms, what } => {
                     let boot = self.boots[index];
                     self.after(after_ms, Happens::Wakes { phone: index, boot, what });
@@ -513,7 +514,7 @@ impl World {
             sent = std::mem::take(&mut process.host.ether().sent);
         }
         for datagram in sent {
-            self.transmit(datagram);
+            self.transmit(&datagram);
         }
         for news in news {
             self.operate(Input::Media(news));
@@ -621,10 +622,9 @@ impl World {
             }
             self.grant(index);
         }
-        let mut tone = 0;
-        for call in self.phones.iter_mut().flat_map(|phone| phone.calls.values_mut()).filter(|call| call.is_up()) {
+        let calls = self.phones.iter_mut().flat_map(|phone| phone.calls.values_mut()).filter(|call| call.is_up());
+        for (tone, call) in (0..).zip(calls) {
             call.tone = tone;
-            tone += 1;
         }
         self.audio_for(3_000);
         self.run_for(1_500);

@@ -133,7 +133,7 @@ impl World {
     fn build(&self) -> Result<Output> {
         let mut command = Command::new("cargo");
         command.args(["build", "--quiet", "-p", "sim"]).current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
-        command.env("CARGO_PROFILE_DEV_DEBUG", "0").output().context("cannot run cargo")
+        command.output().context("cannot run cargo")
     }
 
     fn play(&self) -> Result<Output> {
