@@ -22,6 +22,7 @@ pub mod limits;
 mod naming;
 mod network;
 mod peers;
+mod reaching;
 mod registering;
 mod registrar;
 mod resuming;
@@ -30,11 +31,12 @@ mod streams;
 mod talking;
 mod vocabulary;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use alarms::Alarms;
+use called::Reliability;
 use clients::{ClientKey, ClientTransaction};
 use naming::Naming;
 use network::{Network, Opened, Way};
@@ -43,6 +45,7 @@ use servers::{Origin, ServerKey, ServerName, ServerTransaction, Source};
 use talking::Session;
 
 use crate::dialog::DialogId;
+use crate::invite::reliable::Provisional;
 use crate::locate::{Answer, Answers, Question};
 use crate::message::{Malformed, Message, Method, is_keep_alive, mask_credentials, parse_datagram};
 use crate::transaction::Timing;
@@ -50,7 +53,7 @@ use crate::transaction::Timing;
 pub use vocabulary::{
     AgentConfig, Algorithm, Binding, Branch, Caller, CancelDerived, ConnectId, Counters, Credentials, Dial, Direction,
     EndReason, FailedBecause, Flow, GuessLimits, HangUpCause, Hint, Incoming, IncomingPolicy, Input, LegKey, Lookup,
-    Nobody, Order, Output, QueryId, Register, RegistrarConfig, Report, Snapshot, TakeUp, Tone, Transport,
+    Nobody, Order, Output, QueryId, Register, Registered, RegistrarConfig, Report, Snapshot, TakeUp, Tone, Transport,
     UnboundBecause, Users,
 };
 
@@ -80,6 +83,8 @@ pub struct Agent {
     waiting_queries: BTreeMap<QueryId, (Question, Vec<ClientKey>)>,
     answers: Answers,
     waiting_connects: BTreeMap<ConnectId, Vec<ClientKey>>,
+    /// Requests that wait for their phone to register again, by its address of record.
+    stranded: BTreeSet<(String, ClientKey)>,
 
     servers: BTreeMap<ServerKey, ServerTransaction>,
     server_index: BTreeMap<ServerName, ServerKey>,
@@ -142,6 +147,7 @@ impl Agent {
             waiting_queries: BTreeMap::new(),
             answers: Answers::default(),
             waiting_connects: BTreeMap::new(),
+            stranded: BTreeSet::new(),
             servers: BTreeMap::new(),
             server_index: BTreeMap::new(),
             server_origins: BTreeMap::new(),
@@ -214,6 +220,7 @@ impl Agent {
             && self.server_origins.is_empty()
             && self.waiting_queries.is_empty()
             && self.waiting_connects.is_empty()
+            && self.stranded.is_empty()
             && self.network.is_idle()
     }
 
@@ -241,7 +248,10 @@ impl Agent {
             Order::AnswerOffer { leg, sdp } => self.answer_offer(leg, sdp),
             Order::RefuseOffer { leg, status } => self.refuse_offer(leg, status),
             Order::Accept { leg, sdp } => self.accept(leg, sdp),
-            Order::Ring { leg, status, sdp } => self.ring(leg, status, sdp),
+            Order::Ring { leg, status, sdp } => self.ring(leg, Provisional { status, sdp }, Reliability::IfRequired),
+            Order::RingReliably { leg, status, sdp } => {
+                self.ring(leg, Provisional { status, sdp }, Reliability::IfSupported);
+            }
             Order::Refuse { leg, status } => self.refuse(leg, status),
             Order::Register(register) => self.register(*register),
             Order::Unregister { key } => self.unregister(key),
@@ -279,7 +289,7 @@ impl Agent {
     fn watch_leg(&mut self, leg: LegKey) {
         let deadline = match self.legs.get(&leg) {
             Some(Leg::Calling(calling)) => Some(calling.deadline(self.config.failover_after)),
-            Some(Leg::Called(called)) => Some(called.give_up_at),
+            Some(Leg::Called(called)) => Some(called.deadline()),
             Some(Leg::Talking(session)) => session.deadline(),
             None => None,
         };

@@ -4,9 +4,11 @@ mod snapshot;
 
 use std::net::SocketAddr;
 
-pub use snapshot::{Restored, StoredTimer, UnreadableSnapshot};
+pub use snapshot::{Restored, UnreadableSnapshot};
 
-use crate::agent::{Flow, Hint};
+use crate::agent::{Flow, Hint, Registered};
+use crate::invite::reinvite::SessionTimer;
+use crate::message::limits::CSEQ_MAX;
 use crate::message::{CSeq, HeaderError, HeaderName, Headers, Method, NameAddr, Request, Response, Uri};
 
 /// What names a dialog, seen from our side (RFC 3261 §12).
@@ -42,6 +44,12 @@ pub struct Dialog {
     pub advertised: Option<SocketAddr>,
     /// We placed the call: we chose the Call-ID.
     pub is_caller: bool,
+    /// The contact we called, if it was a registered one: its phone may come back from another address.
+    pub registered: Option<Registered>,
+    /// Who keeps the session alive, if anybody has to.
+    pub timer: Option<SessionTimer>,
+    /// The peer understands UPDATE.
+    pub peer_updates: bool,
 }
 
 impl Dialog {
@@ -81,6 +89,9 @@ impl Dialog {
             heard_from: None,
             advertised: None,
             is_caller: true,
+            registered: None,
+            timer: None,
+            peer_updates: false,
         })
     }
 
@@ -111,6 +122,9 @@ impl Dialog {
             heard_from: None,
             advertised: None,
             is_caller: false,
+            registered: None,
+            timer: None,
+            peer_updates: false,
         })
     }
 
@@ -148,6 +162,12 @@ impl Dialog {
             headers.push(HeaderName::Contact, NameAddr::new(self.local_target.clone()));
         }
         request
+    }
+
+    /// The numbers up to this one are taken: by requests of an early dialog, or of an earlier process.
+    pub fn skip_to(&mut self, number: u32) {
+        // One is left for a BYE.
+        self.local_cseq = self.local_cseq.max(number).min(CSEQ_MAX - 1);
     }
 
     /// Where our requests go first.

@@ -5,3 +5,4 @@
 
 pub mod initiator;
 pub mod reinvite;
+pub mod reliable;

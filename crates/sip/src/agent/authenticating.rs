@@ -31,12 +31,14 @@ impl Agent {
         }
         let mut walk = transaction.walk.clone();
         walk.again(way.transport, way.destination);
+        let phone = transaction.phone.clone();
         let mut hop = transaction.hop.clone();
         hop.hint = Some(way.hint());
         let owner = transaction.owner.clone();
         let next = match &owner {
             Owner::Attempt { leg, attempt } => self.attempt_again(*leg, *attempt).map(|(next, via)| (next, Some(via))),
             Owner::Within { leg } => self.next_number(*leg).map(|next| (next, None)),
+            Owner::Prack { invite, to_tag } => self.prack_again(*invite, to_tag).map(|next| (next, None)),
             Owner::Registration { key } => self.registration_again(*key).map(|next| (next, None)),
             Owner::Ping { .. } | Owner::Bye { .. } | Owner::Nobody => Some((cseq.number + 1, None)),
             Owner::Won { .. } | Owner::Adrift | Owner::Ack { .. } | Owner::AckAdrift { .. } => None,
@@ -51,6 +53,7 @@ impl Agent {
             account: Some(account),
             challenges: answers + 1,
             walk: Some(walk),
+            phone,
             ..Sending::new(request, hop, owner.clone())
         };
         let again = self.send(sending);
@@ -58,7 +61,8 @@ impl Agent {
             Owner::Attempt { leg, attempt } => self.attempt_moved(leg, attempt, again),
             Owner::Within { leg } => self.within_moved(leg, again),
             Owner::Registration { key } => self.registration_moved(key, again),
-            Owner::Ping { .. }
+            Owner::Prack { .. }
+            | Owner::Ping { .. }
             | Owner::Bye { .. }
             | Owner::Nobody
             | Owner::Won { .. }

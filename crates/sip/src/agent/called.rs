@@ -1,15 +1,21 @@
-//! Legs that come in: a peer calls, and the user of the agent rings, answers or refuses.
+//! Legs that come in: a peer calls, and the user of the agent rings, answers or refuses. What has to arrive while it
+//! rings is in `reliably`.
+
+mod reliably;
 
 use std::time::Instant;
 
+use self::reliably::with_provisional;
 use super::calling::sdp_of;
+use super::limits::PROVISIONALS_WAITING_MAX;
 use super::peers::Peer;
 use super::servers::{ServerKey, contact_for};
-use super::talking::{Session, TimerAsked, asked_timer, with_session};
+use super::talking::{Session, is_too_short, with_session};
 use super::vocabulary::{EndReason, Hint, Incoming, LegKey, Report};
 use super::{Agent, Due, Leg};
 use crate::dialog::Dialog;
-use crate::message::{HeaderName, NameAddr, Refresher};
+use crate::invite::reliable::{FIRST_RSEQ_MAX, Provisional, Provisionals};
+use crate::message::{NameAddr, Refresher};
 
 /// An incoming call that is not answered.
 #[derive(Debug)]
@@ -19,7 +25,25 @@ pub(super) struct Called {
     pub(super) dialog: Dialog,
     pub(super) peer: Peer,
     offer: Option<Vec<u8>>,
-    pub(super) give_up_at: Instant,
+    give_up_at: Instant,
+    provisionals: Provisionals,
+    /// Accepted with this, once the answer that was said reliably has arrived.
+    accepted: Option<Vec<u8>>,
+}
+
+/// Whether a provisional response has to arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reliability {
+    /// If the caller insists: `Require: 100rel`.
+    IfRequired,
+    /// If the caller knows how to acknowledge it.
+    IfSupported,
+}
+
+impl Called {
+    pub(super) fn deadline(&self) -> Instant {
+        self.provisionals.deadline().map_or(self.give_up_at, |at| at.min(self.give_up_at))
+    }
 }
 
 impl Agent {
@@ -29,7 +53,7 @@ impl Agent {
         leg.0.copy_from_slice(&self.naming.fresh()[..16]);
         let Some(transaction) = self.servers.get_mut(&key) else { return };
         let request = &transaction.request;
-        if matches!(asked_timer(&request.headers), TimerAsked::TooShort) {
+        if is_too_short(&request.headers) {
             self.reply_too_short(key);
             return;
         }
@@ -57,54 +81,63 @@ impl Agent {
         };
         transaction.leg = Some(leg);
         self.trust(key);
+        let first_rseq = 1 + self.naming.below(FIRST_RSEQ_MAX.into()) as u32;
+        let provisionals = Provisionals::new(first_rseq, PROVISIONALS_WAITING_MAX, self.timing);
         self.dialogs.insert(dialog.id.clone(), leg);
         let give_up_at = self.now + self.config.incoming_ring_for;
-        self.legs.insert(
-            leg,
-            Leg::Called(Box::new(Called {
-                invite: key,
-                dialog,
-                peer: Peer::at(source.address.ip()),
-                offer,
-                give_up_at,
-            })),
-        );
+        let called = Called {
+            invite: key,
+            dialog,
+            peer: Peer::at(source.address.ip()),
+            offer,
+            give_up_at,
+            provisionals,
+            accepted: None,
+        };
+        self.legs.insert(leg, Leg::Called(Box::new(called)));
         self.reply(key, 100);
         self.watch_leg(leg);
         self.report(Report::Incoming(Box::new(incoming)));
     }
 
-    pub(super) fn ring(&mut self, leg: LegKey, status: u16, sdp: Option<Vec<u8>>) {
+    pub(super) fn ring(&mut self, leg: LegKey, provisional: Provisional, reliability: Reliability) {
         let Some(Leg::Called(called)) = self.legs.get(&leg) else { return };
+        let Provisional { status, sdp } = provisional;
+        let provisional = Provisional { status: status.clamp(101, 199), sdp };
+        if self.is_to_arrive(called, reliability) {
+            self.ring_reliably(leg, provisional);
+            return;
+        }
         let contact = NameAddr::new(called.dialog.local_target.clone());
-        self.reply_with(called.invite, status.clamp(101, 199), |response| {
-            let response = response.with(HeaderName::Contact, contact);
-            match sdp {
-                Some(sdp) => response.with_body("application/sdp", sdp),
-                None => response,
-            }
-        });
+        self.reply_with(called.invite, provisional.status, |response| with_provisional(response, contact, provisional));
     }
 
     pub(super) fn accept(&mut self, leg: LegKey, sdp: Vec<u8>) {
-        if !matches!(self.legs.get(&leg), Some(Leg::Called(_))) {
+        let Some(Leg::Called(called)) = self.legs.get_mut(&leg) else { return };
+        if called.provisionals.holds_success() {
+            called.accepted.get_or_insert(sdp);
             return;
         }
         let Some(Leg::Called(called)) = self.legs.remove(&leg) else { return };
-        let Called { invite, dialog, peer, offer, .. } = *called;
+        let Called { invite, dialog, peer, offer, provisionals, .. } = *called;
         let contact = NameAddr::new(dialog.local_target.clone());
-        let mut session = Session::of_callee(dialog, peer, sdp.clone(), offer, invite);
+        // RFC 3262 §5: what was said reliably is the answer, and the 2xx says no other.
+        let said = provisionals.answer().map(<[u8]>::to_vec);
+        let body = if said.is_some() { Vec::new() } else { sdp.clone() };
+        let request = self.servers.get(&invite).map(|transaction| &transaction.request);
+        let number = request.and_then(|request| request.headers.cseq().ok()).map_or(0, |cseq| cseq.number);
+        let mut session = Session::of_callee(self.now, dialog, peer, said.unwrap_or(sdp), offer, (invite, number));
+        session.expect_prack(provisionals.unacknowledged());
         let mut timer = None;
         if let Some(transaction) = self.servers.get(&invite) {
-            if let TimerAsked::Agreed(agreed) = asked_timer(&transaction.request.headers) {
-                timer = Some(agreed);
-            }
+            timer = self.agreed_timer(leg, &transaction.request.headers);
             session.note_allow(&transaction.request.headers);
         }
         session.start_timer(self.now, timer, Refresher::Uas);
         self.legs.insert(leg, Leg::Talking(Box::new(session)));
         self.reply_with(invite, 200, |response| {
-            with_session(response, contact, timer).with_body("application/sdp", sdp)
+            let response = with_session(response, contact, timer);
+            if body.is_empty() { response } else { response.with_body("application/sdp", body) }
         });
         self.watch_leg(leg);
     }
@@ -130,7 +163,9 @@ impl Agent {
             && called.give_up_at <= self.now
         {
             self.called_ended(leg, Some(480), EndReason::NotAnswered, true);
+            return;
         }
+        self.provisional_time(leg);
     }
 
     /// An incoming call ends without having been answered.

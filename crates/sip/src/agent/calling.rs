@@ -8,14 +8,15 @@ use super::clients::{ClientKey, Lost, Owner, Sending, add_reason, retry_after, w
 use super::naming::CallNames;
 use super::network::Hop;
 use super::peers::Peer;
-use super::servers::{ALLOW, SUPPORTED};
-use super::talking::Session;
+use super::servers::{ALLOW, SUPPORTED, SUPPORTED_WITH_RELIABLE};
+use super::talking::{Session, add_wish};
 use super::vocabulary::{Branch, Caller, CancelDerived, Credentials, Dial, FailedBecause, HangUpCause, LegKey, Report};
 use super::{Agent, BRANCHES_MAX, Due, Leg};
 use crate::dialog::Dialog;
 use crate::digest::DigestClient;
 use crate::invite::initiator::{better, is_worth_failing_over};
-use crate::message::{CSeq, HeaderName, Method, NameAddr, Request, Response, Uri};
+use crate::invite::reinvite::Wish;
+use crate::message::{CSeq, HeaderName, Method, NameAddr, Refresher, Request, Response, Uri};
 
 /// Header fields that [`Dial::extra_headers`] may not replace.
 const OWN_HEADERS: [HeaderName; 11] = [
@@ -66,6 +67,8 @@ struct Attempt {
     /// Something was heard of this target: it is not given up for another one.
     is_heard: bool,
     early_sdp: Option<Vec<u8>>,
+    /// The session timer that is asked for.
+    wish: Wish,
 }
 
 #[derive(Clone, Debug)]
@@ -89,6 +92,11 @@ impl Attempt {
 }
 
 impl Calling {
+    /// The INVITEs that ring.
+    pub(super) fn invites(&self) -> impl Iterator<Item = ClientKey> {
+        self.attempts.iter().filter_map(|attempt| attempt.invite)
+    }
+
     pub(super) fn deadline(&self, failover_after: Duration) -> Instant {
         let elsewhere =
             self.attempts.iter().filter(|attempt| attempt.invite.is_some() && attempt.is_waiting_elsewhere());
@@ -129,6 +137,7 @@ impl Agent {
                 reported: BTreeSet::new(),
                 is_heard: false,
                 early_sdp: None,
+                wish: Wish::of(self.config.session_expires),
                 branch,
             }
         });
@@ -149,17 +158,31 @@ impl Agent {
         self.watch_leg(leg);
     }
 
+    /// RFC 4028 §7.4: the same INVITE again, with the session interval that the way asks for. `false` if it asks for
+    /// nothing that can be given.
+    fn ask_longer(&mut self, leg: LegKey, index: usize, response: &Response) -> bool {
+        let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else { return false };
+        let Some(attempt) = calling.attempts.get_mut(index) else { return false };
+        let target = attempt.invite.and_then(|invite| self.clients.get(&invite)).map(|one| one.request.uri.clone());
+        let (Some(target), true) = (target, attempt.wish.raise(response.headers.min_se().ok().flatten())) else {
+            return false;
+        };
+        attempt.targets.push_front(target);
+        self.try_next_target(leg, index);
+        self.watch_leg(leg);
+        true
+    }
+
     /// Sends an INVITE to the next target of a branch; `false` if there is none.
     fn try_next_target(&mut self, leg: LegKey, index: usize) -> bool {
         let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else { return false };
         let Some(attempt) = calling.attempts.get_mut(index) else { return false };
         let Some(target) = attempt.targets.pop_front() else { return false };
-        let is_first = attempt.cseq == 0;
         attempt.cseq += 1;
         attempt.started_at = self.now;
         attempt.is_heard = false;
         let request = invite(&calling.caller, attempt, target.clone(), &calling.offer, &calling.extra_headers);
-        let hop = hop_of(&attempt.branch, target, is_first);
+        let hop = hop_of(&attempt.branch, target);
         let branch = self.naming.invite_branch(&attempt.names.call_id, attempt.cseq);
         let sending = Sending {
             branch: Some(branch),
@@ -186,6 +209,14 @@ impl Agent {
         let attempt = calling.attempts.get_mut(attempt)?;
         attempt.cseq += 1;
         Some((attempt.cseq, self.naming.invite_branch(&attempt.names.call_id, attempt.cseq)))
+    }
+
+    /// A branch of a leg that rings, as it was ordered.
+    pub(super) fn branch_of(&self, leg: LegKey, attempt: usize) -> Option<&Branch> {
+        match self.legs.get(&leg) {
+            Some(Leg::Calling(calling)) => calling.attempts.get(attempt).map(|attempt| &attempt.branch),
+            Some(Leg::Called(_) | Leg::Talking(_)) | None => None,
+        }
     }
 
     pub(super) fn attempt_progresses(&mut self, leg: LegKey, attempt: usize, response: &Response) {
@@ -219,10 +250,17 @@ impl Agent {
             self.end_unwanted(key, response);
             return;
         };
+        let Some(attempt) = calling.attempts.get(index) else { return };
+        let unreliable = sdp_of(&response.headers, &response.body).or_else(|| attempt.early_sdp.clone());
+        let early = self.take_early(key, response);
+        self.unlist_early(key);
+        let numbers = early.as_ref().map(|early| (early.dialog.local_cseq, early.dialog.remote_cseq));
+        // RFC 3261 §13.2.1: the first answer that was said reliably is the answer.
+        let answer = early.and_then(|early| early.answer).or(unreliable);
+        let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else { return };
         let (Some(attempt), Some(transaction)) = (calling.attempts.get(index), self.clients.get_mut(&key)) else {
             return;
         };
-        let answer = sdp_of(&response.headers, &response.body).or_else(|| attempt.early_sdp.clone());
         let (Ok(mut dialog), Some(answer)) = (Dialog::of_caller(&transaction.request, response), answer) else {
             // RFC 3261 §13.2.1: the answer to our offer must be there. Without one there is nothing to talk with.
             self.cast_adrift(key, &HangUpCause::because(488, "No common media"));
@@ -236,12 +274,18 @@ impl Agent {
         }
         dialog.advertised = transaction.hop.advertised;
         transaction.owner = Owner::Won { leg };
-        let losers: Vec<_> =
-            calling.attempts.iter().filter_map(|attempt| attempt.invite).filter(|&one| one != key).collect();
+        let losers: Vec<_> = calling.invites().filter(|&one| one != key).collect();
         let account = transaction.account.clone();
-        let confirm_by = self.now + self.timing.give_up();
         let peer = Peer::of_answer(source.ip(), transaction.way.map(|way| way.destination.ip()), &transaction.hop.uri);
-        let mut session = Session::of_caller(dialog, peer, offer, answer.clone(), confirm_by, account, key);
+        let confirm_within = self.timing.give_up();
+        let session = Session::of_caller(self.now, dialog, peer, offer, answer.clone(), confirm_within, key);
+        let mut session = session.with_account(account);
+        if let Some((ours, theirs)) = numbers {
+            session.dialog.skip_to(ours);
+            session.dialog.remote_cseq = theirs;
+        }
+        session.dialog.registered.clone_from(&attempt.branch.registered);
+        session.learn_least(attempt.wish.least);
         session.note_timer(self.now, &response.headers);
         let snapshot = session.snapshot();
         self.dialogs.insert(session.dialog.id.clone(), leg);
@@ -255,6 +299,9 @@ impl Agent {
     }
 
     pub(super) fn attempt_refused(&mut self, leg: LegKey, attempt: usize, response: &Response) {
+        if response.status == 422 && self.ask_longer(leg, attempt, response) {
+            return;
+        }
         let failure = Failure {
             status: response.status,
             phrase: String::from_utf8_lossy(&response.reason).into_owned(),
@@ -302,7 +349,7 @@ impl Agent {
     fn end_calling(&mut self, leg: LegKey, cause: &HangUpCause, failure: Failure) {
         let Some(Leg::Calling(calling)) = self.legs.remove(&leg) else { return };
         self.alarms.set(Due::Leg(leg), None);
-        for key in calling.attempts.iter().filter_map(|attempt| attempt.invite) {
+        for key in calling.invites() {
             self.cast_adrift(key, cause);
         }
         self.report_failed(leg, failure);
@@ -352,7 +399,7 @@ impl Agent {
             return;
         }
         for (index, branch) in branches.into_iter().take(BRANCHES_MAX).enumerate() {
-            let hop = hop_of(&branch, branch.request_uri.clone(), true);
+            let hop = hop_of(&branch, branch.request_uri.clone());
             let mut attempt = Attempt {
                 names: self.naming.of_call(leg, index),
                 cseq: 0,
@@ -362,6 +409,7 @@ impl Agent {
                 reported: BTreeSet::new(),
                 is_heard: false,
                 early_sdp: None,
+                wish: Wish::of(Duration::ZERO),
                 branch,
             };
             for number in 1..=if has_credentials { 2 } else { 1 } {
@@ -377,10 +425,11 @@ impl Agent {
     }
 }
 
-fn hop_of(branch: &Branch, target: Uri, is_first: bool) -> Hop {
+/// What is known of a registered contact does not hold for its alternatives.
+fn hop_of(branch: &Branch, target: Uri) -> Hop {
     Hop {
+        hint: branch.hint.filter(|_| target == branch.request_uri),
         uri: branch.routes.first().cloned().unwrap_or(target),
-        hint: branch.hint.filter(|_| is_first),
         advertised: branch.advertised,
     }
 }
@@ -410,7 +459,12 @@ fn invite(
     headers.push(HeaderName::CallId, attempt.names.call_id.as_str());
     headers.push(HeaderName::CSeq, CSeq { number: attempt.cseq, method: Method::Invite });
     headers.push(HeaderName::Allow, ALLOW);
-    headers.push(HeaderName::Supported, SUPPORTED);
+    let offer = attempt.branch.offer.as_deref().unwrap_or(offer);
+    // Without an offer a reliable response would bring one, and its PRACK would have to answer it (RFC 3262 §5).
+    headers.push(HeaderName::Supported, if offer.is_empty() { SUPPORTED } else { SUPPORTED_WITH_RELIABLE });
+    // RFC 4028 §7.1: we refresh ourselves, so that it is we who notice a peer that is gone.
+    add_wish(&mut request, attempt.wish, Some(Refresher::Uac));
+    let headers = &mut request.headers;
     if let Some(asserted) = &caller.asserted {
         let mut identity = NameAddr::new(asserted.clone());
         if let Some(display) = &caller.display {
@@ -424,7 +478,6 @@ fn invite(
             headers.push(name, value.as_str());
         }
     }
-    let offer = attempt.branch.offer.as_deref().unwrap_or(offer);
     if offer.is_empty() { request } else { request.with_body("application/sdp", offer) }
 }
 

@@ -1,13 +1,16 @@
 //! Requests we send: from the hop through look-up, connection and transaction to the one who asked for them.
 
+mod early;
 mod unwanted;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use self::early::{Arrival, Early};
 use super::limits::SHUN_FOR;
 use super::network::{Hop, Reach, Way};
+use super::reaching::Phone;
 use super::servers::Source;
 use super::vocabulary::{ConnectId, EndReason, Flow, HangUpCause, Hint, LegKey, Output, QueryId, Transport};
 use super::{Agent, Due};
@@ -39,6 +42,11 @@ pub(super) enum Owner {
     /// A re-INVITE, or an UPDATE, within the leg's dialog.
     Within {
         leg: LegKey,
+    },
+    /// Acknowledges a provisional response within an early dialog of this INVITE.
+    Prack {
+        invite: ClientKey,
+        to_tag: String,
     },
     /// The ACK of a 2xx within the leg's dialog.
     Ack {
@@ -109,6 +117,8 @@ pub(super) struct ClientTransaction {
     pub(super) walk: Walk,
     pub(super) way: Option<Way>,
     bytes: Vec<u8>,
+    /// Early dialogs, by To tag.
+    pub(super) early: BTreeMap<String, Early>,
     /// The ACK of each 2xx, by To tag.
     acks: BTreeMap<String, Option<(Way, Vec<u8>)>>,
     cancelling: Cancelling,
@@ -118,6 +128,10 @@ pub(super) struct ClientTransaction {
     /// Who we are, for a peer that asks.
     pub(super) account: Option<DigestClient>,
     pub(super) challenges: u8,
+    /// The phone it is for, if it may come back from elsewhere.
+    pub(super) phone: Option<Phone>,
+    /// How often it had to be sent another way because the one it went is gone.
+    pub(super) detours: u8,
 }
 
 /// A request to be sent.
@@ -132,18 +146,29 @@ pub(super) struct Sending {
     pub(super) challenges: u8,
     /// A way that is known already, in place of the hop's.
     pub(super) walk: Option<Walk>,
+    pub(super) phone: Option<Phone>,
 }
 
 impl Sending {
     pub(super) fn new(request: Request, hop: Hop, owner: Owner) -> Self {
-        Self { request, hop, owner, branch: None, contact_user: None, account: None, challenges: 0, walk: None }
+        Self {
+            request,
+            hop,
+            owner,
+            branch: None,
+            contact_user: None,
+            account: None,
+            challenges: 0,
+            walk: None,
+            phone: None,
+        }
     }
 }
 
 impl ClientTransaction {
     /// A leg's request that still waits for its final response.
     pub(super) fn is_owed(&self) -> bool {
-        let is_of_a_leg = !matches!(self.owner, Owner::Registration { .. } | Owner::Ping { .. });
+        let is_of_a_leg = !matches!(self.owner, Owner::Registration { .. } | Owner::Ping { .. } | Owner::Prack { .. });
         is_of_a_leg
             && match &self.stage {
                 Stage::Resolving | Stage::Waiting => true,
@@ -173,12 +198,15 @@ impl Agent {
             walk,
             way: None,
             bytes: Vec::new(),
+            early: BTreeMap::new(),
             acks: BTreeMap::new(),
             cancelling: Cancelling::No,
             abandon_at: None,
             move_on_at: None,
             account: sending.account,
             challenges: sending.challenges,
+            phone: sending.phone,
+            detours: 0,
         };
         self.clients.insert(key, transaction);
         self.unsent.push_back(key);
@@ -345,6 +373,7 @@ impl Agent {
             | Owner::Won { .. }
             | Owner::Adrift
             | Owner::Within { .. }
+            | Owner::Prack { .. }
             | Owner::Registration { .. }
             | Owner::Ping { .. }
             | Owner::Bye { .. }
@@ -379,12 +408,16 @@ impl Agent {
         }
     }
 
-    /// A connection has gone: what was sent over it without a word in return is lost.
+    /// A connection has gone: what was sent over it without a word in return is lost. Within a dialog the word that
+    /// counts is the final one.
     pub(super) fn client_flow_closed(&mut self, flow: Flow) {
         let silent = |transaction: &ClientTransaction| {
             transaction.way.is_some_and(|way| way.flow == flow)
                 && match &transaction.stage {
-                    Stage::Invite(machine) => machine.is_silent(),
+                    Stage::Invite(machine) => {
+                        let is_within = matches!(transaction.owner, Owner::Within { .. });
+                        machine.is_silent() || is_within && machine.is_pending()
+                    }
                     Stage::Plain(machine) => machine.is_pending(),
                     Stage::Resolving | Stage::Waiting => false,
                 }
@@ -408,7 +441,6 @@ impl Agent {
             self.counters.foreign_received += 1;
             return;
         }
-        let source = source.address;
         let Some(transaction) = self.clients.get_mut(&key) else { return };
         let status = response.status;
         transaction.move_on_at = None;
@@ -422,14 +454,17 @@ impl Agent {
         }
         if response.is_success() {
             transaction.request.body = Vec::new();
+        } else if status >= 300 {
+            self.forget_early(key);
         }
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
         match &mut transaction.stage {
             Stage::Invite(machine) => match machine.received(self.now, status) {
                 InviteClientStep::Provisional => {
                     self.cancel_if_wanted(key);
-                    self.tell_provisional(key, response);
+                    self.tell_provisional(key, response, source);
                 }
-                InviteClientStep::Success => self.tell_success(key, response, source),
+                InviteClientStep::Success => self.tell_success(key, response, source.address),
                 InviteClientStep::Failure => {
                     self.acknowledge_failure(key, response);
                     self.tell_final(key, response);
@@ -463,10 +498,14 @@ impl Agent {
         way.destination.ip() == ip || way.transport.is_reliable() && way.flow == source.flow || is_named()
     }
 
-    fn tell_provisional(&mut self, key: ClientKey, response: &Response) {
+    fn tell_provisional(&mut self, key: ClientKey, response: &Response, source: Source) {
         let Some(transaction) = self.clients.get(&key) else { return };
         if let Owner::Attempt { leg, attempt } = transaction.owner {
-            self.attempt_progresses(leg, attempt, response);
+            let Some(branch) = self.branch_of(leg, attempt).cloned() else { return };
+            match self.take_provisional(key, leg, branch, response, source) {
+                Arrival::Fresh => self.attempt_progresses(leg, attempt, response),
+                Arrival::Stale => {}
+            }
         }
     }
 
@@ -478,6 +517,7 @@ impl Agent {
             Owner::Within { leg } => self.within_answered(key, leg, response),
             Owner::Bye { leg, reason, local } => self.bye_ended(leg, reason, local),
             Owner::Adrift
+            | Owner::Prack { .. }
             | Owner::Ack { .. }
             | Owner::AckAdrift { .. }
             | Owner::Registration { .. }
@@ -509,7 +549,12 @@ impl Agent {
             Owner::Registration { key: registration } => self.registration_answered(key, registration, response),
             Owner::Ping { key } => self.ping_ended(key, true),
             Owner::Bye { leg, reason, local } => self.bye_ended(leg, reason, local),
-            Owner::Won { .. } | Owner::Adrift | Owner::Ack { .. } | Owner::AckAdrift { .. } | Owner::Nobody => {}
+            Owner::Won { .. }
+            | Owner::Adrift
+            | Owner::Prack { .. }
+            | Owner::Ack { .. }
+            | Owner::AckAdrift { .. }
+            | Owner::Nobody => {}
         }
     }
 
@@ -560,7 +605,12 @@ impl Agent {
 
     fn lose(&mut self, key: ClientKey, lost: Lost) {
         self.unindex(key);
+        if lost == Lost::Unreachable && self.is_sent_otherwise(key) {
+            return;
+        }
+        self.unlist_early(key);
         let Some(transaction) = self.clients.remove(&key) else { return };
+        self.forget_stranded(key, transaction.phone.as_ref());
         match transaction.owner {
             Owner::Attempt { leg, attempt } => self.attempt_lost(leg, attempt, lost),
             Owner::Within { leg } => self.within_lost(leg, Some(key)),
@@ -568,7 +618,7 @@ impl Agent {
             Owner::Registration { key: registration } => self.registration_lost(key, registration, lost),
             Owner::Ping { key } => self.ping_ended(key, false),
             Owner::Bye { leg, reason, local } => self.bye_ended(leg, reason, local),
-            Owner::Won { .. } | Owner::Adrift | Owner::AckAdrift { .. } | Owner::Nobody => {}
+            Owner::Won { .. } | Owner::Adrift | Owner::Prack { .. } | Owner::AckAdrift { .. } | Owner::Nobody => {}
         }
     }
 
@@ -630,6 +680,25 @@ impl Agent {
         self.watch_client(key);
     }
 
+    /// A request waits for its phone until then.
+    pub(super) fn strand(&mut self, key: ClientKey, until: Instant) {
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        transaction.stage = Stage::Waiting;
+        transaction.abandon_at = Some(until);
+        transaction.move_on_at = None;
+        self.watch_client(key);
+    }
+
+    /// A request goes to the address that it was given.
+    pub(super) fn unstrand(&mut self, key: ClientKey) {
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        transaction.stage = Stage::Waiting;
+        transaction.abandon_at = None;
+        transaction.move_on_at = None;
+        self.watch_client(key);
+        self.unsent.push_back(key);
+    }
+
     fn watch_client(&mut self, key: ClientKey) {
         let Some(transaction) = self.clients.get(&key) else { return };
         let machine = match &transaction.stage {
@@ -643,7 +712,9 @@ impl Agent {
 
     fn drop_client(&mut self, key: ClientKey) {
         self.unindex(key);
-        self.clients.remove(&key);
+        self.unlist_early(key);
+        let phone = self.clients.remove(&key).and_then(|transaction| transaction.phone);
+        self.forget_stranded(key, phone.as_ref());
     }
 
     fn unindex(&mut self, key: ClientKey) {

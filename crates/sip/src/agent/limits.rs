@@ -83,3 +83,18 @@ pub const UNFINISHED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Messages on one connection that cannot be read before it is closed: a peer whose software is broken, or none.
 pub const UNREADABLE_MAX: u32 = 32;
+
+// Calls.
+
+/// Early dialogs of one INVITE whose reliable responses are acknowledged. A forking proxy rings a handful of devices.
+pub const EARLY_DIALOGS_MAX: usize = 16;
+
+/// Reliable provisional responses of one call that wait for the PRACK of the one before. One more or less tells the
+/// caller nothing that the next one does not.
+pub const PROVISIONALS_WAITING_MAX: usize = 4;
+
+/// PRACKs that an earlier process may have sent within an early dialog: their numbers are jumped over.
+pub const UNKNOWN_REQUESTS_MAX: u32 = 1000;
+
+/// Ways that one request within a dialog is sent after the first: a phone whose connections all break is gone.
+pub const DETOURS_MAX: u8 = 3;

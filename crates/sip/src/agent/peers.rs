@@ -64,6 +64,11 @@ impl Agent {
             Some(Leg::Called(called)) => (&called.dialog, &called.peer),
             Some(Leg::Calling(_)) | None => return false,
         };
+        self.is_peer_of(dialog, peer, source)
+    }
+
+    /// The same, for a dialog of an INVITE that still rings.
+    pub(super) fn is_peer_of(&self, dialog: &Dialog, peer: &Peer, source: Source) -> bool {
         let ip = source.address.ip();
         let hint = dialog.heard_from;
         let by_its_connection = source.transport.is_reliable() && dialog.uses(source.flow);
@@ -78,7 +83,9 @@ impl Agent {
         if names.into_iter().flatten().any(|name| self.answers.may_be(&name, ip)) {
             return true;
         }
-        if self.user_of(&dialog.remote.uri).is_some_and(|aor| self.is_registered_from(&aor, ip)) {
+        let registered = dialog.registered.as_ref().map(|registered| registered.aor.clone());
+        let users = [self.user_of(&dialog.remote.uri), registered];
+        if users.into_iter().flatten().any(|aor| self.is_registered_from(&aor, ip)) {
             return true;
         }
         // A dialog of an earlier process with a peer that is known by its name only: nobody can tell.
@@ -87,15 +94,20 @@ impl Agent {
 
     /// Whether a request from elsewhere proves that it comes from the user of the dialog; answered otherwise.
     pub(super) fn is_proven(&mut self, key: ServerKey, leg: LegKey, request: &Request) -> bool {
-        self.counters.foreign_received += 1;
         let remote = |dialog: &Dialog| dialog.remote.uri.clone();
         let user = match self.legs.get(&leg) {
             Some(Leg::Talking(session)) => remote(&session.dialog),
             Some(Leg::Called(called)) => remote(&called.dialog),
             Some(Leg::Calling(_)) | None => return false,
         };
+        self.is_proven_of(key, &user, request)
+    }
+
+    /// The same, for a dialog of an INVITE that still rings.
+    pub(super) fn is_proven_of(&mut self, key: ServerKey, user: &Uri, request: &Request) -> bool {
+        self.counters.foreign_received += 1;
         let realm = self.config.registrar.as_ref().map(|wanted| wanted.realm.clone());
-        let Some(realm) = realm.filter(|_| self.user_of(&user).is_some()) else {
+        let Some(realm) = realm.filter(|_| self.user_of(user).is_some()) else {
             self.reply(key, 403);
             return false;
         };
@@ -103,7 +115,7 @@ impl Agent {
             self.challenge(key, false);
             return false;
         };
-        self.prove(key, &credentials, &request.method, &user).is_some()
+        self.prove(key, &credentials, &request.method, user).is_some()
     }
 }
 

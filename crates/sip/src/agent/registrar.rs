@@ -256,7 +256,9 @@ impl Agent {
             match change {
                 Change::Bound(stored) => {
                     if let Some(binding) = self.binding(stored) {
+                        let aor = binding.aor.clone();
                         self.report(Report::Bound(Box::new(binding)));
+                        self.send_stranded(&aor);
                     }
                 }
                 Change::Unbound { aor, contact } => {

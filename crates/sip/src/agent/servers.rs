@@ -10,14 +10,15 @@ use crate::transaction::{InviteServer, InviteServerStep, Server, ServerStep};
 /// Names a server transaction within the agent.
 pub(super) type ServerKey = u64;
 
-/// Methods we serve, for Allow.
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
-const ALLOW_WITH_REGISTER: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REGISTER";
-
-/// Option tags we know, for Supported.
+/// Option tags we know, for Supported. Within a dialog nothing rings, so that reliable provisional responses are asked
+/// for in a first INVITE only.
 pub(super) const SUPPORTED: &str = "timer";
-const SUPPORTED_WITH_PATH: &str = "timer, path";
+pub(super) const SUPPORTED_WITH_RELIABLE: &str = "timer, 100rel";
+const SUPPORTED_WITH_PATH: &str = "timer, 100rel, path";
 
+/// Methods we serve, for Allow.
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE";
+const ALLOW_WITH_REGISTER: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, REGISTER";
 /// What tells a request of one transaction from all others (RFC 3261 §17.2.3).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ServerName {
@@ -201,7 +202,8 @@ impl Agent {
             let unknown: Vec<_> = required
                 .into_iter()
                 .filter(|tag| {
-                    !(tag.eq_ignore_ascii_case("timer") || serves_register && tag.eq_ignore_ascii_case("path"))
+                    let is_known = ["timer", "100rel"].iter().any(|known| tag.eq_ignore_ascii_case(known));
+                    !(is_known || serves_register && tag.eq_ignore_ascii_case("path"))
                 })
                 .collect();
             (!unknown.is_empty()).then(|| {
@@ -273,7 +275,7 @@ impl Agent {
     pub(super) fn reply_to_options(&mut self, key: ServerKey) {
         let serves_register = self.config.registrar.is_some();
         let allow = if serves_register { ALLOW_WITH_REGISTER } else { ALLOW };
-        let supported = if serves_register { SUPPORTED_WITH_PATH } else { SUPPORTED };
+        let supported = if serves_register { SUPPORTED_WITH_PATH } else { SUPPORTED_WITH_RELIABLE };
         self.reply_with(key, 200, |response| {
             response
                 .with(HeaderName::Allow, allow)
@@ -339,7 +341,7 @@ impl Agent {
         }
     }
 
-    fn resend(&mut self, key: ServerKey) {
+    pub(super) fn resend(&mut self, key: ServerKey) {
         let Some(transaction) = self.servers.get(&key) else { return };
         if let Some(bytes) = transaction.last.clone() {
             let (source, reply_to) = (transaction.source, transaction.reply_to);

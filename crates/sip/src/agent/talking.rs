@@ -1,25 +1,26 @@
-//! Legs that are connected: ACK, re-INVITE, session timer, BYE. What the peer asks is in `asked`.
+//! Legs that are connected: ACK, re-INVITE, BYE. What the peer asks is in `asked`, what keeps a session alive in
+//! `refreshing`.
 
 pub(super) mod asked;
+mod refreshing;
 
 use std::time::{Duration, Instant};
 
+use self::refreshing::{REFRESH_AGAIN, TimerStep};
+pub(super) use self::refreshing::{add_wish, is_too_short};
 use super::clients::{ClientKey, Owner, Sending, add_reason, retry_after};
-use super::network::{Hop, Way};
+use super::network::Way;
 use super::peers::Peer;
 use super::servers::{ALLOW, SUPPORTED, ServerKey};
 use super::vocabulary::{EndReason, HangUpCause, LegKey, Report, Snapshot};
 use super::{Agent, Due, Leg, calling::sdp_of};
-use crate::dialog::{Dialog, DialogId, Restored, StoredTimer};
+use crate::dialog::{Dialog, DialogId, Restored};
 use crate::digest::DigestClient;
-use crate::invite::reinvite::{Local, MIN_SE, Offers, SessionTimer, agree};
-use crate::message::{HeaderName, Headers, Method, NameAddr, Refresher, Request, Response, SessionExpires};
+use crate::invite::reinvite::{Least, Local, Offers};
+use crate::message::{HeaderName, Method, NameAddr, Refresher, Request, Response, SessionExpires};
 
 /// A peer that asks for a later time than this is asked again then.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
-
-/// A refresh that failed is tried again after this, as long as the session lasts.
-const REFRESH_AGAIN: Duration = Duration::from_secs(5);
 
 /// A confirmed dialog and what goes on in it.
 #[derive(Debug)]
@@ -37,9 +38,14 @@ pub(super) struct Session {
     ours: Option<ClientKey>,
     theirs: Option<Theirs>,
     unacknowledged: Option<Unacknowledged>,
-    timer: Option<SessionTimer>,
+    /// The RSeq of a provisional response whose PRACK may still come.
+    late_prack: Option<u32>,
+    /// When the session was begun, or last refreshed by either side.
+    refreshed_at: Instant,
+    /// When a refresh that failed is tried again.
     refresh_at: Option<Instant>,
-    peer_updates: bool,
+    /// For Min-SE: what a 422 has taught us.
+    interval_least: Least,
     /// Requests of ours up to this number were sent by an earlier process.
     inherited: Option<u32>,
     /// Ended by us; BYE waits for the ACK of our 2xx (RFC 3261 §15).
@@ -88,33 +94,35 @@ struct Unacknowledged {
 impl Session {
     /// We called and were answered.
     pub(super) fn of_caller(
+        now: Instant,
         dialog: Dialog,
         peer: Peer,
         local_sdp: Vec<u8>,
         remote_sdp: Vec<u8>,
-        confirm_by: Instant,
-        account: Option<DigestClient>,
+        confirm_within: Duration,
         invite: ClientKey,
     ) -> Self {
-        let ack = Ack::Held { number: dialog.local_cseq, until: confirm_by };
-        Self { ack, account, invite: Some(invite), ..Self::new(dialog, peer, local_sdp, remote_sdp) }
+        let ack = Ack::Held { number: dialog.local_cseq, until: now + confirm_within };
+        Self { ack, invite: Some(invite), ..Self::new(now, dialog, peer, local_sdp, remote_sdp) }
     }
 
-    /// We were called and have answered, with an answer or, if the INVITE had no offer, with our own.
+    /// Who we are, for a peer that asks.
+    pub(super) fn with_account(self, account: Option<DigestClient>) -> Self {
+        Self { account, ..self }
+    }
+
+    /// We were called and have answered, with an answer or, if the INVITE had no offer, with our own. The INVITE is named
+    /// by its transaction and its number.
     pub(super) fn of_callee(
+        now: Instant,
         dialog: Dialog,
         peer: Peer,
         local_sdp: Vec<u8>,
         offer: Option<Vec<u8>>,
-        key: ServerKey,
+        (key, number): (ServerKey, u32),
     ) -> Self {
-        let unacknowledged = Unacknowledged {
-            key,
-            number: dialog.remote_cseq.unwrap_or_default(),
-            has_offer: offer.is_none(),
-            is_first: true,
-        };
-        let mut session = Self::new(dialog, peer, local_sdp, offer.unwrap_or_default());
+        let unacknowledged = Unacknowledged { key, number, has_offer: offer.is_none(), is_first: true };
+        let mut session = Self::new(now, dialog, peer, local_sdp, offer.unwrap_or_default());
         session.unacknowledged = Some(unacknowledged);
         session.offers.remote_begins();
         session
@@ -122,13 +130,12 @@ impl Session {
 
     /// An earlier process talked.
     pub(super) fn of_earlier(now: Instant, process: u32, restored: Restored, account: Option<DigestClient>) -> Self {
-        let Restored { mut dialog, local_sdp, remote_sdp, timer } = restored;
+        let Restored { mut dialog, local_sdp, remote_sdp } = restored;
         let inherited = Some(dialog.skip_untold(process));
-        let timer = timer.map(|timer| SessionTimer::starting(now, timer.interval, timer.ours));
-        Self { account, timer, inherited, ..Self::new(dialog, Peer::default(), local_sdp, remote_sdp) }
+        Self { account, inherited, ..Self::new(now, dialog, Peer::default(), local_sdp, remote_sdp) }
     }
 
-    fn new(dialog: Dialog, peer: Peer, local_sdp: Vec<u8>, remote_sdp: Vec<u8>) -> Self {
+    fn new(now: Instant, dialog: Dialog, peer: Peer, local_sdp: Vec<u8>, remote_sdp: Vec<u8>) -> Self {
         Self {
             dialog,
             peer,
@@ -141,42 +148,27 @@ impl Session {
             ours: None,
             theirs: None,
             unacknowledged: None,
-            timer: None,
+            late_prack: None,
+            refreshed_at: now,
             refresh_at: None,
-            peer_updates: false,
+            interval_least: Least::default(),
             inherited: None,
             parting: None,
         }
     }
 
+    /// Accepted before the PRACK of a provisional response came: it is on its way.
+    pub(super) fn expect_prack(&mut self, rseq: Option<u32>) {
+        self.late_prack = rseq;
+    }
+
+    /// Whether a PRACK for this number was expected.
+    pub(super) fn take_prack(&mut self, rseq: u32) -> bool {
+        self.late_prack.take_if(|expected| *expected == rseq).is_some()
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
-        let timer = self.timer.map(|timer| StoredTimer { interval: timer.interval, ours: timer.ours });
-        self.dialog.snapshot(&self.local_sdp, &self.remote_sdp, timer)
-    }
-
-    /// Takes from a message of the peer whether it understands UPDATE, and from a 2xx to our request the session
-    /// timer it asks for (RFC 4028 §7.2).
-    pub(super) fn note_timer(&mut self, now: Instant, headers: &Headers) {
-        self.note_allow(headers);
-        let asked = headers.session_expires().ok().flatten();
-        self.start_timer(now, asked.filter(|asked| asked.seconds > 0), Refresher::Uac);
-    }
-
-    pub(super) fn note_allow(&mut self, headers: &Headers) {
-        if let Ok(methods) = headers.allow()
-            && !methods.is_empty()
-        {
-            self.peer_updates = methods.contains(&Method::Update);
-        }
-    }
-
-    /// `us` is what we are in the transaction that carries it.
-    pub(super) fn start_timer(&mut self, now: Instant, agreed: Option<SessionExpires>, us: Refresher) {
-        self.refresh_at = None;
-        self.timer = agreed.map(|agreed| {
-            let interval = Duration::from_secs(agreed.seconds.into());
-            SessionTimer::starting(now, interval, agreed.refresher.unwrap_or(Refresher::Uac) == us)
-        });
+        self.dialog.snapshot(&self.local_sdp, &self.remote_sdp)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -189,44 +181,11 @@ impl Session {
         held.into_iter().chain(theirs).chain(timer).chain(self.offers.due_at()).min()
     }
 
-    fn timer_due(&self) -> Option<Instant> {
-        let timer = self.timer.as_ref()?;
-        if !timer.ours {
-            return Some(timer.ends_at());
-        }
-        let is_refreshing = self.offers.is_busy();
-        if is_refreshing {
-            Some(timer.ends_at())
-        } else {
-            Some(self.refresh_at.unwrap_or(timer.due_at()).min(timer.ends_at()))
-        }
-    }
-
     fn is_acknowledged(&self) -> bool {
         match self.ack {
             Ack::Held { .. } => false,
             Ack::None | Ack::Asked { .. } | Ack::Sent { .. } => true,
         }
-    }
-
-    fn hop(&self) -> Hop {
-        Hop { uri: self.dialog.next_hop().clone(), hint: self.dialog.heard_from, advertised: self.dialog.advertised }
-    }
-}
-
-/// The session timer's answer to an INVITE or UPDATE: none asked, agreed, or too short.
-pub(super) enum TimerAsked {
-    No,
-    Agreed(SessionExpires),
-    TooShort,
-}
-
-/// RFC 4028 §9.
-pub(super) fn asked_timer(headers: &Headers) -> TimerAsked {
-    match headers.session_expires() {
-        Ok(Some(asked)) if u64::from(asked.seconds) < MIN_SE.as_secs() => TimerAsked::TooShort,
-        Ok(Some(asked)) => TimerAsked::Agreed(agree(asked, headers.supports("timer"))),
-        Ok(None) | Err(_) => TimerAsked::No,
     }
 }
 
@@ -280,10 +239,7 @@ impl Agent {
         let contact = NameAddr::new(session.dialog.local_target.clone());
         let headers = self.servers.get(&theirs.key).map(|transaction| transaction.request.headers.clone());
         let Some(headers) = headers else { return };
-        let timer = match asked_timer(&headers) {
-            TimerAsked::Agreed(timer) => Some(timer),
-            TimerAsked::No | TimerAsked::TooShort => None,
-        };
+        let timer = self.agreed_timer(leg, &headers);
         let Some(session) = self.session(leg) else { return };
         session.start_timer(now, timer, Refresher::Uas);
         if theirs.is_invite {
@@ -329,10 +285,10 @@ impl Agent {
         }
         if let Ok(Restored { mut dialog, .. }) = Dialog::restore(snapshot) {
             dialog.skip_untold(self.config.process);
-            let hop = Hop { uri: dialog.next_hop().clone(), hint: dialog.heard_from, advertised: dialog.advertised };
             let mut bye = dialog.request(&Method::Bye);
             add_reason(&mut bye, cause);
-            self.send(Sending::new(bye, hop, Owner::Bye { leg, reason: EndReason::HungUp, local: true }));
+            let bye = self.sending_within(&dialog, bye, Owner::Bye { leg, reason: EndReason::HungUp, local: true });
+            self.send(bye);
         } else {
             self.report(Report::Ended { leg, reason: EndReason::HungUp, local: true });
         }
@@ -341,10 +297,10 @@ impl Agent {
     // What becomes of our requests.
 
     fn send_within(&mut self, leg: LegKey, request: Request, owner: Owner) -> Option<ClientKey> {
-        let session = self.session(leg)?;
-        let hop = session.hop();
+        let Some(Leg::Talking(session)) = self.legs.get(&leg) else { return None };
         let account = session.account.clone();
-        Some(self.send(Sending { account, ..Sending::new(request, hop, owner) }))
+        let sending = Sending { account, ..self.sending_within(&session.dialog, request, owner) };
+        Some(self.send(sending))
     }
 
     fn send_ack(&mut self, leg: LegKey, number: u32) {
@@ -388,6 +344,10 @@ impl Agent {
             && *number == asked
         {
             let (way, bytes) = (*way, bytes.clone());
+            if self.network.transport(way.flow).is_none() {
+                self.send_ack(leg, asked);
+                return;
+            }
             self.counters.retransmissions_sent += 1;
             self.transmit(way, bytes);
         }
@@ -422,29 +382,8 @@ impl Agent {
 
     fn send_reinvite(&mut self, leg: LegKey, offer: Vec<u8>) {
         let Some(session) = self.session(leg) else { return };
-        let timer = session.timer;
-        let mut request = session.dialog.request(&Method::Invite).with_body("application/sdp", offer);
-        add_timer(&mut request, timer);
-        let key = self.send_within(leg, request, Owner::Within { leg });
-        if let Some(session) = self.session(leg) {
-            session.ours = key;
-        }
-    }
-
-    /// Keeps the session alive: by UPDATE where the peer knows it, else by our description as it is.
-    fn send_refresh(&mut self, leg: LegKey) {
-        let Some(session) = self.session(leg) else { return };
-        if !session.offers.begin_refresh() {
-            return;
-        }
-        if !session.peer_updates {
-            let offer = session.local_sdp.clone();
-            self.send_reinvite(leg, offer);
-            return;
-        }
-        let timer = session.timer;
-        let mut request = session.dialog.request(&Method::Update);
-        add_timer(&mut request, timer);
+        let request = session.dialog.request(&Method::Invite).with_body("application/sdp", offer);
+        let request = session.with_timer(request);
         let key = self.send_within(leg, request, Owner::Within { leg });
         if let Some(session) = self.session(leg) {
             session.ours = key;
@@ -478,8 +417,7 @@ impl Agent {
         session.ours = None;
         let is_invite = request.method == Method::Invite;
         if response.is_success() {
-            let is_retargeted = session.dialog.retarget(&response.headers);
-            session.note_timer(now, &response.headers);
+            let is_reshaped = session.note_timer(now, &response.headers) | session.dialog.retarget(&response.headers);
             let answer = sdp_of(&response.headers, &response.body);
             let local = session.offers.local_ends();
             let is_changed = answer.as_ref().is_some_and(|answer| *answer != session.remote_sdp);
@@ -496,7 +434,7 @@ impl Agent {
                 (Some(Local::Refresh) | None, Some(sdp)) if is_changed => {
                     Some(Report::OfferAnswered { leg, sdp, snapshot })
                 }
-                (Some(Local::Refresh) | None, _) if is_retargeted => Some(Report::Reshaped { leg, snapshot }),
+                (Some(Local::Refresh) | None, _) if is_reshaped => Some(Report::Reshaped { leg, snapshot }),
                 (Some(Local::Refresh) | None, _) => None,
             };
             if is_invite {
@@ -513,15 +451,12 @@ impl Agent {
                 491 if session.dialog.is_caller => Some(Duration::from_millis(2100) + jitter),
                 491 => Some(jitter),
                 500 | 503 => retry_after(response).filter(|&after| after <= RETRY_AFTER_MAX),
-                422 => Some(Duration::ZERO),
+                422 => session.raise_interval(&response.headers).then_some(Duration::ZERO),
                 _ => None,
             };
-            if status == 422
-                && let (Some(timer), Ok(Some(seconds))) = (&mut session.timer, response.headers.min_se())
-            {
-                timer.interval = timer.interval.max(Duration::from_secs(seconds.into()));
+            if session.offers.local() == Some(&Local::Refresh) {
+                session.refresh_at = Some(now + again.unwrap_or(REFRESH_AGAIN));
             }
-            session.refresh_at = Some(now + again.unwrap_or(REFRESH_AGAIN));
             let given_up = match again {
                 Some(after) => session.offers.glare(now + after),
                 None => session.offers.local_ends(),
@@ -563,15 +498,13 @@ impl Agent {
             self.reply(theirs.key, 500);
         }
         let Some(session) = self.session(leg) else { return };
-        if let Some(timer) = session.timer {
-            if timer.ends_at() <= now {
+        match session.timer_step(now) {
+            TimerStep::Nothing => {}
+            TimerStep::Refresh => self.send_refresh(leg),
+            TimerStep::Expired => {
                 let cause = HangUpCause::because(408, "Session timer expired");
                 self.end_with_bye(leg, &cause, EndReason::SessionExpired);
                 return;
-            }
-            if session.timer_due().is_some_and(|at| at <= now) {
-                session.refresh_at = Some(now + REFRESH_AGAIN);
-                self.send_refresh(leg);
             }
         }
         self.send_offer(leg);
@@ -629,16 +562,5 @@ impl Agent {
         if !told_later {
             self.report(Report::Ended { leg, reason, local });
         }
-    }
-}
-
-fn add_timer(request: &mut Request, timer: Option<SessionTimer>) {
-    request.headers.push(HeaderName::Allow, ALLOW);
-    request.headers.push(HeaderName::Supported, SUPPORTED);
-    if let Some(timer) = timer {
-        let refresher = Some(if timer.ours { Refresher::Uac } else { Refresher::Uas });
-        let seconds = timer.interval.as_secs().min(u32::MAX.into()) as u32;
-        request.headers.push(HeaderName::SessionExpires, SessionExpires { seconds, refresher });
-        request.headers.push(HeaderName::MinSe, MIN_SE.as_secs().to_string());
     }
 }

@@ -150,6 +150,9 @@ pub struct AgentConfig {
     pub t1: Duration,
     /// A target that has not said a word is left after this, if there is another one to try.
     pub failover_after: Duration,
+    /// The session interval that is asked for (RFC 4028): a session that nobody refreshes in that time is ended. Zero
+    /// for none of our own; at least 90 s, at most a day.
+    pub session_expires: Duration,
     /// An incoming call is refused with 480 when the user of the agent has not answered it by then.
     pub incoming_ring_for: Duration,
     /// Transactions at one time; more requests are answered 503 without state.
@@ -184,6 +187,7 @@ impl AgentConfig {
             process: 0,
             t1: Duration::from_millis(500),
             failover_after: Duration::from_secs(4),
+            session_expires: Duration::ZERO,
             incoming_ring_for: Duration::from_mins(3),
             transactions_max: 50_000,
             legs_max: 20_000,
@@ -315,8 +319,11 @@ pub enum Order {
     /// Answer an incoming call with 200. If its INVITE had no offer, `sdp` is ours, and [`Report::Confirmed`] brings
     /// the answer.
     Accept { leg: LegKey, sdp: Vec<u8> },
-    /// Answer an incoming call provisionally: 180, or 183 with early media.
+    /// Answer an incoming call provisionally: 180, or 183 with early media. Done reliably only if the caller insists.
     Ring { leg: LegKey, status: u16, sdp: Option<Vec<u8>> },
+    /// As [`Order::Ring`], but repeated until it has arrived, if the caller knows how to tell so (RFC 3262). A
+    /// description is then the answer to the INVITE's offer, and what [`Order::Accept`] says is not.
+    RingReliably { leg: LegKey, status: u16, sdp: Option<Vec<u8>> },
     /// Refuse an incoming call. Reported as [`Report::Ended`].
     Refuse { leg: LegKey, status: u16 },
     /// Register with a registrar and keep the registration alive.
@@ -391,6 +398,17 @@ pub struct Branch {
     pub alternatives: Vec<Uri>,
     /// An offer for this branch alone.
     pub offer: Option<Vec<u8>>,
+    /// The registered contact that it rings.
+    pub registered: Option<Registered>,
+}
+
+/// The contact of a phone, by what stays when it registers again from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// As in [`Binding::aor`].
+    pub aor: String,
+    /// As in [`Binding::instance`]; without it the user part of the contact tells it from others.
+    pub instance: Option<String>,
 }
 
 impl Branch {
@@ -404,6 +422,7 @@ impl Branch {
             advertised: None,
             alternatives: Vec::new(),
             offer: None,
+            registered: None,
         }
     }
 }
@@ -549,6 +568,7 @@ impl Binding {
         Branch {
             to: Some(self.aor_uri.clone()),
             routes: self.path.clone(),
+            registered: Some(Registered { aor: self.aor.clone(), instance: self.instance.clone() }),
             // With a Path (RFC 3327) the source is the proxy that its topmost element names. Whatever a phone writes into
             // Contact or Path: its calls go to where its password came from.
             hint: Some(Hint { flow: Some(self.flow), transport: self.transport, destination: self.source }),

@@ -1,26 +1,27 @@
 //! A dialog as bytes: enough for a later process to go on with it, or to end it.
 //!
 //! One version byte, then fields, each preceded by its length. Only this module reads what it wrote; a version it
-//! does not know is refused rather than guessed at.
+//! does not know is refused rather than guessed at. Version 1 lacks the session timer, version 2 the registered contact and
+//! whether the peer understands UPDATE.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Dialog, DialogId};
-use crate::agent::{Hint, Snapshot, Transport};
+use crate::agent::{Hint, Registered, Snapshot, Transport};
+use crate::invite::reinvite::SessionTimer;
 use crate::message::{NameAddr, Uri};
 
-/// What is written. Version 1 had no session timer.
-const VERSION: u8 = 2;
-const VERSION_WITHOUT_TIMER: u8 = 1;
+/// What is written.
+const VERSION: u8 = 3;
 
 /// How many requests an earlier process may have sent of which no snapshot tells: refreshes, every 45 s at most, of
 /// seven weeks.
 const UNTOLD_MAX: u32 = 100_000;
 
-/// The bytes are no snapshot of this version.
+/// The bytes are no snapshot of a version that we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a dialog snapshot of version {VERSION}")]
+#[error("not a dialog snapshot of version {VERSION} or before")]
 pub struct UnreadableSnapshot;
 
 /// What a snapshot holds.
@@ -31,15 +32,6 @@ pub struct Restored {
     /// The descriptions last agreed on.
     pub local_sdp: Vec<u8>,
     pub remote_sdp: Vec<u8>,
-    pub timer: Option<StoredTimer>,
-}
-
-/// A session timer (RFC 4028), without the time that has passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredTimer {
-    pub interval: Duration,
-    /// We refresh; else the peer does.
-    pub ours: bool,
 }
 
 impl Snapshot {
@@ -51,7 +43,7 @@ impl Snapshot {
 
 impl Dialog {
     /// The dialog and the descriptions last agreed on.
-    pub fn snapshot(&self, local_sdp: &[u8], remote_sdp: &[u8], timer: Option<StoredTimer>) -> Snapshot {
+    pub fn snapshot(&self, local_sdp: &[u8], remote_sdp: &[u8]) -> Snapshot {
         let mut out = vec![VERSION];
         let mut field = |bytes: &[u8]| {
             out.extend((bytes.len() as u32).to_be_bytes());
@@ -72,8 +64,14 @@ impl Dialog {
         field(&[u8::from(self.is_caller)]);
         field(local_sdp);
         field(remote_sdp);
-        let timer = timer.map(|timer| [&timer.interval.as_secs().to_be_bytes()[..], &[u8::from(timer.ours)]].concat());
+        // The moment of the last refresh is not told: a later process counts from its own start.
+        let timer =
+            self.timer.map(|timer| [&timer.interval.as_secs().to_be_bytes()[..], &[u8::from(timer.ours)]].concat());
         field(&timer.unwrap_or_default());
+        let registered = self.registered.as_ref();
+        field(registered.map_or(b"", |registered| registered.aor.as_bytes()));
+        field(registered.and_then(|registered| registered.instance.as_deref()).unwrap_or_default().as_bytes());
+        field(&[u8::from(self.peer_updates)]);
         for route in &self.routes {
             field(&route.to_bytes());
         }
@@ -96,7 +94,7 @@ impl Dialog {
     /// Reads a snapshot.
     pub fn restore(snapshot: &Snapshot) -> Result<Restored, UnreadableSnapshot> {
         let (&version, rest) = snapshot.0.split_first().ok_or(UnreadableSnapshot)?;
-        if version != VERSION && version != VERSION_WITHOUT_TIMER {
+        if !(1..=VERSION).contains(&version) {
             return Err(UnreadableSnapshot);
         }
         let mut reader = Reader { rest };
@@ -118,10 +116,12 @@ impl Dialog {
         let advertised = reader.text()?;
         let advertised: Option<SocketAddr> =
             if advertised.is_empty() { None } else { Some(advertised.parse().map_err(|_| UnreadableSnapshot)?) };
-        let is_caller = reader.field()? == [1];
+        let is_caller = reader.flag()?;
         let local_sdp = reader.field()?.to_vec();
         let remote_sdp = reader.field()?.to_vec();
-        let timer = if version == VERSION { reader.timer()? } else { None };
+        let timer = if version >= 2 { reader.timer()? } else { None };
+        let (registered, peer_updates) =
+            if version >= 3 { (reader.registered()?, reader.flag()?) } else { (None, false) };
         let mut routes = Vec::new();
         while !reader.rest.is_empty() {
             routes.push(reader.address()?);
@@ -138,8 +138,11 @@ impl Dialog {
             heard_from,
             advertised,
             is_caller,
+            registered,
+            timer,
+            peer_updates,
         };
-        Ok(Restored { dialog, local_sdp, remote_sdp, timer })
+        Ok(Restored { dialog, local_sdp, remote_sdp })
     }
 }
 
@@ -168,13 +171,23 @@ impl<'a> Reader<'a> {
         Uri::parse(self.field()?).map_err(|_| UnreadableSnapshot)
     }
 
-    fn timer(&mut self) -> Result<Option<StoredTimer>, UnreadableSnapshot> {
+    fn flag(&mut self) -> Result<bool, UnreadableSnapshot> {
+        Ok(self.field()? == [1])
+    }
+
+    fn registered(&mut self) -> Result<Option<Registered>, UnreadableSnapshot> {
+        let (aor, instance) = (self.text()?, self.text()?);
+        let instance = (!instance.is_empty()).then_some(instance);
+        Ok((!aor.is_empty()).then_some(Registered { aor, instance }))
+    }
+
+    fn timer(&mut self) -> Result<Option<SessionTimer>, UnreadableSnapshot> {
         let field = self.field()?;
         match field.split_first_chunk::<8>() {
             None if field.is_empty() => Ok(None),
             Some((seconds, [ours @ (0 | 1)])) => {
                 let interval = Duration::from_secs(u64::from_be_bytes(*seconds));
-                Ok(Some(StoredTimer { interval, ours: *ours == 1 }))
+                Ok(Some(SessionTimer { interval, ours: *ours == 1 }))
             }
             Some(_) | None => Err(UnreadableSnapshot),
         }
@@ -192,8 +205,9 @@ impl<'a> Reader<'a> {
 mod tests {
     use std::time::Duration;
 
-    use super::{Dialog, Restored, StoredTimer, UnreadableSnapshot, VERSION_WITHOUT_TIMER};
-    use crate::agent::{Hint, Snapshot, Transport};
+    use super::{Dialog, Restored, UnreadableSnapshot};
+    use crate::agent::{Hint, Registered, Snapshot, Transport};
+    use crate::invite::reinvite::SessionTimer;
     use crate::message::{Message, parse_datagram};
 
     fn dialog() -> Dialog {
@@ -211,23 +225,31 @@ mod tests {
         dialog.heard_from =
             Some(Hint { flow: None, transport: Transport::Tcp, destination: "10.0.0.9:5".parse().unwrap() });
         dialog.advertised = Some("[::1]:5060".parse().unwrap());
-        let timer = Some(StoredTimer { interval: Duration::from_mins(30), ours: true });
-        let snapshot = dialog.snapshot(b"ours", b"theirs", timer);
+        dialog.timer = Some(SessionTimer { interval: Duration::from_mins(30), ours: true });
+        dialog.registered = Some(Registered { aor: "a@b".to_owned(), instance: Some("<urn:uuid:1>".to_owned()) });
+        dialog.peer_updates = true;
+        let snapshot = dialog.snapshot(b"ours", b"theirs");
         let (local_sdp, remote_sdp) = (b"ours".to_vec(), b"theirs".to_vec());
         assert_eq!(snapshot.descriptions(), Some((local_sdp.clone(), remote_sdp.clone())));
-        assert_eq!(Dialog::restore(&snapshot), Ok(Restored { dialog, local_sdp, remote_sdp, timer }));
+        assert_eq!(Dialog::restore(&snapshot), Ok(Restored { dialog, local_sdp, remote_sdp }));
     }
 
     #[test]
-    fn a_snapshot_of_the_first_version_is_read() {
-        let dialog = dialog();
-        let mut bytes = dialog.snapshot(b"ours", b"theirs", None).0;
-        // The same without the empty field of the timer, which stands after the descriptions.
-        let at = bytes.windows(6).position(|window| window == b"theirs").unwrap() + 6;
-        bytes.drain(at..at + 4);
-        bytes[0] = VERSION_WITHOUT_TIMER;
-        let restored = Dialog::restore(&Snapshot(bytes)).unwrap();
-        assert_eq!((restored.dialog, restored.timer), (dialog, None));
+    fn snapshots_of_earlier_versions_are_read() {
+        let mut dialog = dialog();
+        dialog.timer = Some(SessionTimer { interval: Duration::from_mins(30), ours: true });
+        let whole = dialog.snapshot(b"ours", b"theirs").0;
+        let after_sdp = whole.windows(6).position(|window| window == b"theirs").unwrap() + 6;
+        // The timer is a field of nine bytes; after it stand two empty texts and a flag.
+        let (timer, more) = (4 + 9, 4 + 4 + 5);
+        let without = |version: u8, from: usize, length: usize| {
+            let mut bytes = whole.clone();
+            bytes[0] = version;
+            bytes.drain(from..from + length);
+            Dialog::restore(&Snapshot(bytes)).unwrap().dialog
+        };
+        assert_eq!(without(2, after_sdp + timer, more), dialog);
+        assert_eq!(without(1, after_sdp, timer + more), Dialog { timer: None, ..dialog });
     }
 
     #[test]
@@ -257,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_broken_snapshot_is_refused() {
-        let whole = dialog().snapshot(b"", b"", None).0;
+        let whole = dialog().snapshot(b"", b"").0;
         for length in 0..whole.len() {
             // Routes stand at the end, so a cut between two of them cannot be seen; anywhere else it is.
             let cut = Dialog::restore(&Snapshot(whole[..length].to_vec()));

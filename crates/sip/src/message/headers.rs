@@ -61,6 +61,12 @@ pub struct RAck {
     pub cseq: CSeq,
 }
 
+impl From<RAck> for Vec<u8> {
+    fn from(rack: RAck) -> Vec<u8> {
+        format!("{} {} {}", rack.rseq, rack.cseq.number, rack.cseq.method).into_bytes()
+    }
+}
+
 /// Who refreshes a session (RFC 4028).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refresher {

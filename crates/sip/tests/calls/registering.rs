@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sip::agent::{
-    Algorithm, Binding, Credentials, EndReason, IncomingPolicy, Lookup, Order, Register, RegistrarConfig, Report,
-    TakeUp, UnboundBecause, Users,
+    AgentConfig, Algorithm, Binding, Credentials, EndReason, IncomingPolicy, Lookup, Order, Register, RegistrarConfig,
+    Report, TakeUp, UnboundBecause, Users,
 };
 use sip::digest::ha1;
 
@@ -27,21 +27,26 @@ impl Users for Directory {
 }
 
 /// A server at node 0 and a phone at node 1.
-fn world(seed: u64) -> World {
+pub(crate) fn world(seed: u64) -> World {
     asking(seed, &RegistrarConfig::default().algorithms)
+}
+
+/// The server's process.
+pub(crate) fn server() -> AgentConfig {
+    let mut server = config(1);
+    server.incoming = IncomingPolicy::Refuse;
+    server.registrar = Some(RegistrarConfig { realm: "convoke".to_owned(), ..RegistrarConfig::default() });
+    server.users = Arc::new(Directory);
+    server
 }
 
 /// The same, with a server that asks for these algorithms.
 fn asking(seed: u64, algorithms: &[Algorithm]) -> World {
     let mut world = World::new(seed);
-    let mut server = config(1);
-    server.incoming = IncomingPolicy::Refuse;
-    server.registrar = Some(RegistrarConfig {
-        realm: "convoke".to_owned(),
-        algorithms: algorithms.to_vec(),
-        ..RegistrarConfig::default()
-    });
-    server.users = Arc::new(Directory);
+    let mut server = server();
+    if let Some(registrar) = &mut server.registrar {
+        registrar.algorithms = algorithms.to_vec();
+    }
     world.add(server);
     world.add(config(2));
     world
@@ -58,12 +63,12 @@ fn registration(world: &World, username: &str, password: &str, expires: u64, tra
     }
 }
 
-fn register(world: &mut World, username: &str, password: &str, expires: u64, transport: &str) {
+pub(crate) fn register(world: &mut World, username: &str, password: &str, expires: u64, transport: &str) {
     let register = registration(world, username, password, expires, transport);
     world.order(1, Order::Register(Box::new(register)));
 }
 
-fn wait_bound(world: &mut World) -> Binding {
+pub(crate) fn wait_bound(world: &mut World) -> Binding {
     world.wait(0, |report| match report {
         Report::Bound(binding) => Some((**binding).clone()),
         _ => None,

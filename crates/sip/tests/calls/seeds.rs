@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sip::agent::{Branch, HangUpCause, LegKey, Order, Report};
+use sip::agent::{AgentConfig, Branch, HangUpCause, LegKey, Order, Report};
 
 use crate::world::{ANSWER, OFFER, Rewrite, Weather, World, config, dial, seconds};
 
@@ -25,7 +25,10 @@ struct Day {
 impl Day {
     fn new(seed: u64) -> Self {
         let mut world = World::new(seed);
-        (1..=4).map(config).for_each(|config| _ = world.add(config));
+        // Two of them ask for session timers.
+        let interval = |node: u8| seconds(if node <= 2 { 90 } else { 0 });
+        let configs = (1..=4).map(|node| AgentConfig { session_expires: interval(node), ..config(node) });
+        configs.for_each(|config| _ = world.add(config));
         // The first numbers of the generator are alike for neighbouring seeds.
         (0..20).for_each(|_| _ = world.random(2));
         world.weather = Weather {
@@ -87,7 +90,13 @@ impl Day {
                 let leg = incoming.leg;
                 self.legs.insert((node, leg), Watched::default());
                 let (ring, answer) = (self.soon(), self.soon());
-                self.world.order_in(ring, node, Order::Ring { leg, status: 180, sdp: None });
+                let order = match self.world.random(4) {
+                    0 => Order::Ring { leg, status: 180, sdp: None },
+                    1 => Order::Ring { leg, status: 183, sdp: Some(ANSWER.to_vec()) },
+                    2 => Order::RingReliably { leg, status: 180, sdp: None },
+                    _ => Order::RingReliably { leg, status: 183, sdp: Some(ANSWER.to_vec()) },
+                };
+                self.world.order_in(ring, node, order);
                 match self.world.random(8) {
                     0 => self.world.order_in(answer, node, Order::Refuse { leg, status: 486 }),
                     1 => self.world.order_in(answer, node, Order::Refuse { leg, status: 603 }),
@@ -178,14 +187,33 @@ fn leg_of(report: &Report) -> Option<LegKey> {
     }
 }
 
-fn live(seed: u64, harm: Option<Rewrite>, restarts: bool) -> usize {
+/// What befalls the day besides the weather.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blow {
+    None,
+    ProcessDies,
+    ConnectionsBreak,
+}
+
+fn live(seed: u64, harm: Option<Rewrite>, blow: Blow) -> usize {
     let mut day = Day::new(seed);
     day.world.rewrite = harm;
     day.place_calls();
-    if restarts {
-        let alive = day.soon();
-        day.run_for(alive);
-        day.restart();
+    match blow {
+        Blow::None => {}
+        Blow::ProcessDies => {
+            let alive = day.soon();
+            day.run_for(alive);
+            day.restart();
+        }
+        Blow::ConnectionsBreak => {
+            for _ in 0..4 {
+                let whole = day.soon();
+                day.run_for(whole);
+                let node = day.world.random(4) as usize;
+                day.world.cut_streams(node);
+            }
+        }
     }
     day.run_for(seconds(150));
     // A BYE may be lost every time it is sent, and then one side waits for ever: only its user can know.
@@ -205,14 +233,19 @@ fn live(seed: u64, harm: Option<Rewrite>, restarts: bool) -> usize {
 
 #[test]
 fn each_leg_ends_exactly_once_and_nothing_stays_behind() {
-    let connected: usize = (0..SEEDS).map(|seed| live(seed, None, false)).sum();
+    let connected: usize = (0..SEEDS).map(|seed| live(seed, None, Blow::None)).sum();
     // The weather leaves room for something to happen.
     assert!(connected as u64 > SEEDS, "{connected}");
 }
 
 #[test]
 fn a_process_that_dies_leaves_nothing_ringing_and_nothing_talking() {
-    (0..SEEDS / 2).for_each(|seed| _ = live(seed, None, true));
+    (0..SEEDS / 2).for_each(|seed| _ = live(seed, None, Blow::ProcessDies));
+}
+
+#[test]
+fn connections_that_break_harm_nobody() {
+    (0..SEEDS / 2).for_each(|seed| _ = live(seed, None, Blow::ConnectionsBreak));
 }
 
 /// A tenth of all messages has a few bytes changed, missing or doubled.
@@ -249,7 +282,7 @@ fn damaged_messages_harm_nobody() {
             }
             bytes
         };
-        live(seed, Some(Box::new(harm)), false);
+        live(seed, Some(Box::new(harm)), Blow::None);
     }
 }
 

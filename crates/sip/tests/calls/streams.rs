@@ -3,7 +3,8 @@
 use sip::agent::{Branch, EndReason, FailedBecause, Order, Report};
 use sip::message::Uri;
 
-use crate::world::{ANSWER, LEG, World, seconds};
+use crate::registering::{register, wait_bound, world as registered};
+use crate::world::{ANSWER, LEG, OFFER, World, seconds};
 
 fn over_tcp(world: &World, node: usize) -> Uri {
     world.uri(node).with_param("transport", "tcp")
@@ -104,4 +105,106 @@ fn a_silent_or_failing_target_is_replaced_by_its_alternative() {
     let ended = world.wait_ended(0);
     assert!(matches!(ended, Report::Failed { status: 486, .. }), "{ended:?}");
     world.settle();
+}
+
+/// A phone behind a NAT registers over TCP, is called and answers; gives back its leg.
+fn call_behind_a_nat(world: &mut World) -> sip::agent::LegKey {
+    world.nodes[1].is_hidden = true;
+    register(world, "desk", "only-for-tests", 300, ";transport=tcp");
+    let binding = wait_bound(world);
+    world.dial_branches(0, LEG, vec![binding.branch()], seconds(30));
+    let leg = world.wait_incoming(1);
+    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    world.wait(0, |report| matches!(report, Report::Answered { .. }).then_some(()));
+    world.order(0, Order::Confirm { leg: LEG });
+    world.wait(1, |report| matches!(report, Report::Confirmed { .. }).then_some(()));
+    leg
+}
+
+fn wait_bye(world: &mut World, wanted: sip::agent::LegKey) {
+    world.wait(1, |report| match report {
+        Report::Ended { leg, reason: EndReason::Bye { .. }, local: false } if *leg == wanted => Some(()),
+        _ => None,
+    });
+}
+
+#[test]
+fn rfc5626_a_call_follows_its_phone_to_the_connection_it_makes_anew() {
+    let mut world = registered(8);
+    let leg = call_behind_a_nat(&mut world);
+    world.cut_streams(1);
+    world.run_for(seconds(5));
+    assert_eq!(world.connections(), 2, "the phone has registered again");
+    world.order(0, Order::Reinvite { leg: LEG, offer: OFFER.to_vec() });
+    world.wait(1, |report| matches!(report, Report::Offered { .. }).then_some(()));
+    world.order(1, Order::AnswerOffer { leg, sdp: ANSWER.to_vec() });
+    world.wait(0, |report| matches!(report, Report::OfferAnswered { .. }).then_some(()));
+    world.hang_up(0, LEG);
+    wait_bye(&mut world, leg);
+    assert_eq!((world.connections(), world.count_sent(0, "BYE")), (2, 1));
+    world.settle_but_registered();
+}
+
+#[test]
+fn what_cannot_be_sent_waits_for_the_phone_to_come_back() {
+    let mut world = registered(9);
+    let leg = call_behind_a_nat(&mut world);
+    world.cut_streams(1);
+    world.run_for(std::time::Duration::from_millis(10));
+    world.hang_up(0, LEG);
+    wait_bye(&mut world, leg);
+    assert!(world.now < world.start + seconds(5));
+    world.settle_but_registered();
+}
+
+#[test]
+fn what_was_sent_by_a_connection_that_broke_is_sent_again() {
+    let mut world = registered(10);
+    let leg = call_behind_a_nat(&mut world);
+    // The BYE is on its way when the connection breaks.
+    world.filter = Some(Box::new(|text| text.starts_with("BYE")));
+    world.hang_up(0, LEG);
+    world.filter = None;
+    world.cut_streams(1);
+    wait_bye(&mut world, leg);
+    let byes = world.all_sent(0, "BYE");
+    assert!(byes.len() == 2 && byes[0].contains("CSeq: 2 BYE") && byes[1].contains("CSeq: 3 BYE"), "{byes:?}");
+    world.settle_but_registered();
+}
+
+#[test]
+fn a_phone_that_does_not_come_back_is_given_up() {
+    let mut world = registered(11);
+    call_behind_a_nat(&mut world);
+    world.nodes[1].is_down = true;
+    world.cut_streams(1);
+    world.run_for(seconds(1));
+    world.order(0, Order::Reinvite { leg: LEG, offer: OFFER.to_vec() });
+    world.run_for(seconds(2));
+    assert!(!world.nodes[0].agent.is_idle());
+    let ended = world.wait_ended(0);
+    assert!(matches!(ended, Report::Ended { reason: EndReason::Lost, .. }), "{ended:?}");
+    world.settle();
+}
+
+#[test]
+fn a_later_process_reaches_a_phone_that_registers_again() {
+    let mut world = registered(12);
+    world.nodes[1].is_hidden = true;
+    register(&mut world, "desk", "only-for-tests", 300, ";transport=tcp");
+    let binding = wait_bound(&mut world);
+    world.dial_branches(0, LEG, vec![binding.branch()], seconds(30));
+    let leg = world.wait_incoming(1);
+    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    let snapshot = world.wait(0, |report| match report {
+        Report::Answered { snapshot, .. } => Some(snapshot.clone()),
+        _ => None,
+    });
+    world.order(0, Order::Confirm { leg: LEG });
+    world.wait(1, |report| matches!(report, Report::Confirmed { .. }).then_some(()));
+    world.restart(0, crate::registering::server());
+    world.order(0, Order::HangUpSnapshot { leg: LEG, snapshot, cause: sip::agent::HangUpCause::default() });
+    world.cut_streams(1);
+    wait_bye(&mut world, leg);
+    world.settle_but_registered();
 }

@@ -17,6 +17,9 @@ pub(crate) const ANSWER: &[u8] =
     b"v=0\r\no=- 2 1 IN IP4 10.0.0.2\r\ns=-\r\nt=0 0\r\nm=audio 5000 RTP/AVP 0\r\nc=IN IP4 10.0.0.2\r\n";
 pub(crate) const LEG: LegKey = LegKey([7; 16]);
 
+/// The address of a peer that is no agent: a test speaks for it.
+pub(crate) const RAW: &str = "10.9.9.9:5060";
+
 /// The UDP flow of each node; connections are numbered from 100.
 const UDP: Flow = Flow(1);
 const TCP_LISTENER: Flow = Flow(2);
@@ -42,6 +45,8 @@ pub(crate) struct Node {
     /// Connections: our flow, and the peer's node and flow.
     streams: BTreeMap<Flow, (usize, Flow)>,
     pub(crate) is_down: bool,
+    /// It is behind a NAT: nobody can connect to it.
+    pub(crate) is_hidden: bool,
 }
 
 enum Parcel {
@@ -116,6 +121,7 @@ impl World {
             destinations: Vec::new(),
             streams: BTreeMap::new(),
             is_down: false,
+            is_hidden: false,
         });
         index
     }
@@ -208,6 +214,29 @@ impl World {
     pub(crate) fn inject(&mut self, node: usize, from: SocketAddr, bytes: &[u8]) {
         self.nodes[node].agent.handle(self.now, Input::Datagram { flow: UDP, source: from, bytes });
         self.pump(node);
+    }
+
+    /// A peer that is no agent answers the last request of this method that a node sent. `more` are header lines.
+    pub(crate) fn answer_raw(&mut self, node: usize, method: &str, status: &str, tag: &str, more: &str, body: &str) {
+        let sent = self.nodes[node].sent.iter().rev();
+        let mut requests = sent.map(|(_, text)| text).filter(|text| text.starts_with(method));
+        let request = requests.next().unwrap_or_else(|| panic!("node {node} never sent {method}"));
+        let copied = ["Via:", "From:", "Call-ID:", "CSeq:"];
+        let lines = request.lines().take_while(|line| !line.is_empty()).filter_map(|line| {
+            let untagged = line.starts_with("To:") && !line.contains(";tag=");
+            let is_copied = line.starts_with("To:") || copied.iter().any(|name| line.starts_with(name));
+            is_copied.then(|| if untagged { format!("{line};tag={tag}\r\n") } else { format!("{line}\r\n") })
+        });
+        let (head, length): (String, _) = (lines.collect(), body.len());
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let answer = format!("SIP/2.0 {status}\r\n{head}{more}{kind}Content-Length: {length}\r\n\r\n{body}");
+        self.inject(node, RAW.parse().expect("an address"), answer.as_bytes());
+    }
+
+    /// All messages of a node that begin like this.
+    pub(crate) fn all_sent(&self, node: usize, start: &str) -> Vec<&str> {
+        let sent = self.nodes[node].sent.iter().map(|(_, text)| text.as_str());
+        sent.filter(|text| text.starts_with(start)).collect()
     }
 
     /// Reports since the last time, taken away.
@@ -322,7 +351,8 @@ impl World {
                 }
             }
             Parcel::Connected { node, connect, destination } => {
-                let peer = self.nodes.iter().position(|other| other.address == destination && !other.is_down);
+                let is_there = |other: &Node| other.address == destination && !other.is_down && !other.is_hidden;
+                let peer = self.nodes.iter().position(is_there);
                 let input = match peer {
                     Some(peer) => {
                         let (ours, theirs) = (Flow(self.next_flow), Flow(self.next_flow + 1));

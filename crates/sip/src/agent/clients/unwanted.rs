@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Cancelling, ClientKey, ClientTransaction, FORKS_MAX, Owner, Sending, Stage, add_reason, with_same_branch};
 use crate::agent::Agent;
-use crate::agent::limits::{STRAY_FOR, STRAYS_MAX};
+use crate::agent::limits::{STRAY_FOR, STRAYS_MAX, UNKNOWN_REQUESTS_MAX};
 use crate::agent::network::{Hop, Way};
 use crate::agent::servers::Source;
 use crate::agent::vocabulary::{HangUpCause, Hint};
@@ -20,6 +20,8 @@ impl Agent {
         let Some(transaction) = self.clients.get_mut(&key) else { return };
         transaction.owner = Owner::Adrift;
         transaction.move_on_at = None;
+        self.unlist_early(key);
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
         match &transaction.stage {
             Stage::Resolving | Stage::Waiting => self.drop_client(key),
             Stage::Invite(_) => {
@@ -64,12 +66,15 @@ impl Agent {
             walk: Walk::straight(way.transport, way.destination),
             way: None,
             bytes: Vec::new(),
+            early: BTreeMap::new(),
             acks: BTreeMap::new(),
             cancelling: Cancelling::No,
             abandon_at: None,
             move_on_at: None,
             account: None,
             challenges: 0,
+            phone: None,
+            detours: 0,
         };
         self.clients.insert(key, transaction);
         self.run(key, way);
@@ -77,8 +82,12 @@ impl Agent {
 
     /// The dialog of this request has ended. A 2xx that comes after all is acknowledged and ended.
     pub(in crate::agent) fn leave_behind(&mut self, key: ClientKey) {
-        if let Some(transaction) = self.clients.get_mut(&key) {
-            transaction.owner = Owner::Adrift;
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        transaction.owner = Owner::Adrift;
+        match &transaction.stage {
+            // It was not sent, or waits to be sent again.
+            Stage::Resolving | Stage::Waiting => self.drop_client(key),
+            Stage::Invite(_) | Stage::Plain(_) => {}
         }
     }
 
@@ -107,6 +116,7 @@ impl Agent {
         dialog.heard_from = transaction.way.filter(|_| dialog.routes.is_empty()).map(Way::hint);
         dialog.advertised = transaction.hop.advertised;
         let account = transaction.account.clone();
+        let last_number = transaction.early.get(&to_tag).map_or(0, |early| early.dialog.local_cseq);
         // It is told what its CANCEL said: a phone shows a missed call unless somebody else has answered.
         let cause = match &transaction.cancelling {
             Cancelling::Wanted(cause) | Cancelling::Sent(cause) => cause.clone(),
@@ -115,23 +125,27 @@ impl Agent {
         if let Some(transaction) = self.clients.get_mut(&key) {
             transaction.acks.insert(to_tag.clone(), None);
         }
-        self.acknowledge_and_end(dialog, Owner::AckAdrift { invite: key, to_tag }, account, &cause);
+        let ack_owner = Owner::AckAdrift { invite: key, to_tag };
+        self.acknowledge_and_end(dialog, last_number, ack_owner, account, &cause);
     }
 
-    /// ACK and BYE for a dialog nobody wants.
+    /// ACK and BYE for a dialog nobody wants. `last_number` is that of the last request sent within it, if any was.
     pub(in crate::agent) fn acknowledge_and_end(
         &mut self,
         mut dialog: Dialog,
+        last_number: u32,
         ack_owner: Owner,
         account: Option<DigestClient>,
         cause: &HangUpCause,
     ) {
-        let hop = Hop { uri: dialog.next_hop().clone(), hint: dialog.heard_from, advertised: dialog.advertised };
         let ack = dialog.ack(dialog.local_cseq);
-        self.send(Sending::new(ack, hop.clone(), ack_owner));
+        let ack = self.sending_within(&dialog, ack, ack_owner);
+        self.send(ack);
+        dialog.skip_to(last_number);
         let mut bye = dialog.request(&Method::Bye);
         add_reason(&mut bye, cause);
-        self.send(Sending { account, ..Sending::new(bye, hop, Owner::Nobody) });
+        let bye = Sending { account, ..self.sending_within(&dialog, bye, Owner::Nobody) };
+        self.send(bye);
     }
 
     /// A response to no request we know: perhaps to one of an earlier process of this node.
@@ -162,7 +176,9 @@ impl Agent {
             }
             self.strays.insert(dialog.id.clone(), now + STRAY_FOR);
             dialog.heard_from = Some(Hint { flow: Some(flow), transport, destination: address });
-            self.acknowledge_and_end(dialog, Owner::Nobody, None, &completed_elsewhere());
+            // The earlier process may have sent PRACKs.
+            let last_number = dialog.local_cseq.saturating_add(UNKNOWN_REQUESTS_MAX);
+            self.acknowledge_and_end(dialog, last_number, Owner::Nobody, None, &completed_elsewhere());
         } else if is_ours && let (Ok(via), Ok(to)) = (headers.top_via(), headers.to()) {
             // The failure is repeated until somebody acknowledges it.
             let mut ack = Request::new(Method::Ack, Uri { headers: None, ..to.uri.clone() });

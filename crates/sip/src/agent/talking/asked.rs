@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Theirs, TimerAsked, Unacknowledged, asked_timer, with_session};
+use super::{Theirs, Unacknowledged, is_too_short, with_session};
 use crate::agent::calling::sdp_of;
 use crate::agent::servers::{ALLOW, ServerKey, Source};
 use crate::agent::vocabulary::{EndReason, HangUpCause, Hint, LegKey, Report, Tone};
@@ -22,7 +22,13 @@ impl Agent {
             self.reply(key, 481);
             return;
         };
-        if matches!(self.legs.get(&leg), Some(Leg::Calling(_)) | None) {
+        if let Some(Leg::Calling(_)) = self.legs.get(&leg) {
+            if let Some(id) = dialog_id(&request) {
+                self.receive_early(key, leg, &id, &request);
+            }
+            return;
+        }
+        if !self.legs.contains_key(&leg) {
             self.reply(key, 481);
             return;
         }
@@ -62,8 +68,9 @@ impl Agent {
             Method::Update => self.receive_update(key, leg, &request),
             Method::Info => self.receive_info(key, leg, &request),
             Method::Options => self.reply_to_options(key),
-            // RFC 6665 §4.1.3, RFC 3262 §3: nothing of that kind was asked for.
-            Method::Notify | Method::Prack => self.reply(key, 481),
+            Method::Prack => self.receive_prack(key, leg, &request),
+            // RFC 6665 §4.1.3: nothing of that kind was asked for.
+            Method::Notify => self.reply(key, 481),
             Method::Ack
             | Method::Cancel
             | Method::Register
@@ -107,23 +114,22 @@ impl Agent {
             return;
         }
         // RFC 4028 §9: a refresh, or a new target, and nothing else.
-        let timer = match asked_timer(&request.headers) {
-            TimerAsked::TooShort => {
-                self.reply_too_short(key);
-                return;
-            }
-            TimerAsked::Agreed(timer) => Some(timer),
-            TimerAsked::No => None,
-        };
+        if is_too_short(&request.headers) {
+            self.reply_too_short(key);
+            return;
+        }
+        let timer = self.agreed_timer(leg, &request.headers);
         let now = self.now;
         let Some(session) = self.session(leg) else { return };
         let is_retargeted = session.dialog.retarget(&request.headers);
+        let timer_before = session.dialog.timer;
         session.start_timer(now, timer, Refresher::Uas);
+        let is_reshaped = is_retargeted || timer_before != session.dialog.timer;
         let contact = NameAddr::new(session.dialog.local_target.clone());
         let snapshot = session.snapshot();
         self.reply_with(key, 200, |response| with_session(response, contact, timer));
         self.watch_leg(leg);
-        if is_retargeted {
+        if is_reshaped {
             self.report(Report::Reshaped { leg, snapshot });
         }
     }
@@ -151,14 +157,11 @@ impl Agent {
             }
             Admission::Take => {}
         }
-        let timer = match asked_timer(&request.headers) {
-            TimerAsked::TooShort => {
-                self.reply_too_short(key);
-                return None;
-            }
-            TimerAsked::Agreed(timer) => Some(timer),
-            TimerAsked::No => None,
-        };
+        if is_too_short(&request.headers) {
+            self.reply_too_short(key);
+            return None;
+        }
+        let timer = self.agreed_timer(leg, &request.headers);
         let session = self.session(leg)?;
         session.dialog.retarget(&request.headers);
         session.note_allow(&request.headers);
