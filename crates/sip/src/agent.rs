@@ -60,6 +60,8 @@ pub use vocabulary::{
 /// Most branches of one leg that ring at once.
 pub const BRANCHES_MAX: usize = 32;
 
+pub use limits::REDIRECTS_MAX;
+
 /// The SIP side of one process.
 #[derive(Debug)]
 pub struct Agent {

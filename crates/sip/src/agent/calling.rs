@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::clients::{ClientKey, Lost, Owner, Sending, add_reason, retry_after, with_same_branch};
+use super::limits::REDIRECTS_MAX;
 use super::naming::CallNames;
 use super::network::Hop;
 use super::peers::Peer;
@@ -16,7 +17,7 @@ use crate::dialog::Dialog;
 use crate::digest::DigestClient;
 use crate::invite::initiator::{better, is_worth_failing_over};
 use crate::invite::reinvite::Wish;
-use crate::message::{CSeq, HeaderName, Method, NameAddr, Refresher, Request, Response, Uri};
+use crate::message::{CSeq, HeaderName, Method, NameAddr, Refresher, Request, Response, Scheme, Uri};
 
 /// Header fields that [`Dial::extra_headers`] may not replace.
 const OWN_HEADERS: [HeaderName; 11] = [
@@ -77,11 +78,13 @@ struct Failure {
     phrase: String,
     because: FailedBecause,
     retry_after: Option<Duration>,
+    contacts: Vec<Uri>,
 }
 
 impl Failure {
     fn ours(status: u16, because: FailedBecause) -> Self {
-        Self { status, phrase: crate::message::reason_phrase(status).to_owned(), because, retry_after: None }
+        let phrase = crate::message::reason_phrase(status).to_owned();
+        Self { status, phrase, because, retry_after: None, contacts: Vec::new() }
     }
 }
 
@@ -307,6 +310,7 @@ impl Agent {
             phrase: String::from_utf8_lossy(&response.reason).into_owned(),
             because: FailedBecause::Refused,
             retry_after: retry_after(response),
+            contacts: redirected_to(response),
         };
         self.attempt_failed(leg, attempt, failure);
     }
@@ -387,8 +391,8 @@ impl Agent {
     }
 
     fn report_failed(&mut self, leg: LegKey, failure: Failure) {
-        let Failure { status, phrase, because, retry_after } = failure;
-        self.report(Report::Failed { leg, status, because, phrase, retry_after });
+        let Failure { status, phrase, because, retry_after, contacts } = failure;
+        self.report(Report::Failed { leg, status, because, phrase, retry_after, contacts });
     }
 
     /// Ends an INVITE of an earlier process: the names are derived again. Where authentication may have taken a second
@@ -423,6 +427,25 @@ impl Agent {
             }
         }
     }
+}
+
+/// Where a 3xx says that the peer can be reached. Headers that a URI asks for are left out: nobody else writes into our
+/// requests (RFC 3261 §19.1.5).
+fn redirected_to(response: &Response) -> Vec<Uri> {
+    if !(300..400).contains(&response.status) {
+        return Vec::new();
+    }
+    let mut contacts = response.headers.contacts().unwrap_or_default();
+    contacts.retain(|contact| contact.uri.is_sip() && contact.uri.scheme == Scheme::Sip);
+    contacts.sort_by_key(|contact| std::cmp::Reverse(contact.q_thousandths()));
+    let uris = contacts.into_iter().map(|contact| Uri { headers: None, ..contact.uri });
+    let mut distinct: Vec<Uri> = Vec::new();
+    for uri in uris {
+        if distinct.len() < REDIRECTS_MAX && !distinct.iter().any(|known| known.is_same(&uri)) {
+            distinct.push(uri);
+        }
+    }
+    distinct
 }
 
 /// What is known of a registered contact does not hold for its alternatives.

@@ -98,3 +98,6 @@ pub const UNKNOWN_REQUESTS_MAX: u32 = 1000;
 
 /// Ways that one request within a dialog is sent after the first: a phone whose connections all break is gone.
 pub const DETOURS_MAX: u8 = 3;
+
+/// Contacts of one redirecting response that are told. Phones name one, carriers a few gateways.
+pub const REDIRECTS_MAX: usize = 5;

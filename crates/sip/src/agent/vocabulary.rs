@@ -624,8 +624,17 @@ pub enum Report {
     Ringing { leg: LegKey, status: u16, early_sdp: Option<Vec<u8>> },
     /// The first 2xx. Answer with [`Order::Confirm`]. `source` is where it came from.
     Answered { leg: LegKey, branch: usize, sdp: Vec<u8>, snapshot: Snapshot, source: SocketAddr },
-    /// A dialled leg was never connected.
-    Failed { leg: LegKey, status: u16, because: FailedBecause, phrase: String, retry_after: Option<Duration> },
+    /// A dialled leg was never connected. With a status of 300 to 399 `contacts` are where the peer says that it can be
+    /// reached, most wanted first (RFC 3261 §8.1.3.4): `sip` URIs, at most [`crate::agent::REDIRECTS_MAX`]. Whom to
+    /// follow is for the user of the agent to decide.
+    Failed {
+        leg: LegKey,
+        status: u16,
+        because: FailedBecause,
+        phrase: String,
+        retry_after: Option<Duration>,
+        contacts: Vec<Uri>,
+    },
     /// The peer offers a changed session: answer with [`Order::AnswerOffer`] or [`Order::RefuseOffer`] within about
     /// ten seconds.
     Offered { leg: LegKey, sdp: Vec<u8>, snapshot: Snapshot },

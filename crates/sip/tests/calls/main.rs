@@ -6,6 +6,7 @@ mod hostile;
 mod locating;
 mod offers;
 mod plain;
+mod redirects;
 mod registering;
 mod reliable;
 mod resuming;
