@@ -325,6 +325,7 @@ fn switch_config(config: &Config, node_secret: [u8; 32]) -> switch::SwitchConfig
     switch.sip.guesses.wait_max = config.sip.wrong_password_wait.0;
     switch.sip.streams_max = config.limits.sip_connections.try_into().unwrap_or(usize::MAX);
     switch.sip.streams_per_address_max = config.limits.sip_connections_per_address.try_into().unwrap_or(usize::MAX);
+    switch.sip.session_expires = config.sip.session_expires.0;
     switch.media.ports = config.rtp.ports.first..=config.rtp.ports.last;
     switch.media.threads = config.media_threads();
     switch.media.codecs.clone_from(&config.rtp.codecs);

@@ -99,6 +99,9 @@ pub struct Sip {
     pub wrong_passwords: u32,
     /// The longest that an address has to wait after wrong passwords.
     pub wrong_password_wait: Span,
+    /// How long a call may go on without a sign of life from its phone or trunk (RFC 4028). Half-way through each call is
+    /// refreshed, and one that is not ends. At least `90s`; `0s` asks for nothing and still refreshes for peers that ask.
+    pub session_expires: Span,
     /// Prints every SIP message to the log, credentials masked.
     pub trace: bool,
 }
@@ -282,6 +285,7 @@ impl Default for Sip {
             resolver: None,
             wrong_passwords: 5,
             wrong_password_wait: Span(Duration::from_mins(5)),
+            session_expires: Span(Duration::from_mins(30)),
             trace: false,
         }
     }

@@ -44,6 +44,9 @@ pub struct SipConfig {
     pub streams_max: usize,
     /// TCP connections at one time from one address.
     pub streams_per_address_max: usize,
+    /// The session interval that is asked for (RFC 4028), so that a call whose phone is gone without a word ends; zero
+    /// for none. At least 90 s.
+    pub session_expires: Duration,
     /// How often each trunk is asked whether it lives; zero for never.
     pub ping_trunks_every: Duration,
 }
@@ -102,6 +105,7 @@ impl SwitchConfig {
                 guesses: sip::agent::GuessLimits::default(),
                 streams_max: 10_000,
                 streams_per_address_max: 1_000,
+                session_expires: Duration::from_mins(30),
                 ping_trunks_every: Duration::from_secs(30),
             },
             media: MediaConfig {

@@ -14,6 +14,8 @@ use crate::directory::Directory;
 pub(crate) struct Attempt {
     pub(crate) branches: Vec<Branch>,
     pub(crate) credentials: Option<Credentials>,
+    /// Whether the caller's number is asserted to it, if that is known.
+    pub(crate) asserts: bool,
 }
 
 /// Every registered contact at once.
@@ -21,7 +23,8 @@ pub(crate) fn line(bindings: &[Binding]) -> VecDeque<Attempt> {
     if bindings.is_empty() {
         return VecDeque::new();
     }
-    VecDeque::from([Attempt { branches: bindings.iter().map(Binding::branch).collect(), credentials: None }])
+    let branches = bindings.iter().map(Binding::branch).collect();
+    VecDeque::from([Attempt { branches, credentials: None, asserts: false }])
 }
 
 /// The trunks that take a number, one after the other: those known to be dead last.
@@ -49,7 +52,8 @@ pub(crate) fn number(
         match attempts.back_mut() {
             Some(last) if last.credentials == credentials => last.branches[0].alternatives.push(target),
             Some(_) | None => {
-                attempts.push_back(Attempt { branches: vec![Branch::to_uri(target)], credentials });
+                let branches = vec![Branch::to_uri(target)];
+                attempts.push_back(Attempt { branches, credentials, asserts: true });
             }
         }
     }

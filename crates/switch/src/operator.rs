@@ -7,6 +7,7 @@
 mod effects;
 mod leg;
 mod news;
+mod redirects;
 mod reports;
 mod resuming;
 mod trunks;
@@ -196,6 +197,7 @@ impl Operator {
         agent.legs_max = config.legs_max;
         agent.process = process_of(now.wall);
         agent.take_up_within = config.take_up_within;
+        agent.session_expires = config.sip.session_expires;
         let is_taking_up = config.take_up_within.is_some();
         agent.trace = config.sip.trace;
         let mut operator = Self {

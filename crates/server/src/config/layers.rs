@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use sip::invite::reinvite::{INTERVAL_MAX, MIN_SE};
 use thiserror::Error;
 use toml::{Table, Value};
 
@@ -184,6 +185,10 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if config.sip.digests.is_empty() || config.sip.digest_algorithms().len() != config.sip.digests.len() {
         return wrong("sip.digests", "names at least one of MD5 and SHA-256, and nothing else");
     }
+    let interval = config.sip.session_expires.0;
+    if !interval.is_zero() && !(MIN_SE..=INTERVAL_MAX).contains(&interval) {
+        return wrong("sip.session_expires", "is 0s, or between 90s and 24h");
+    }
     if config.invite.invited_bots_max > 1 {
         return wrong("invite.invited_bots_max", "is 0 or 1");
     }
@@ -317,6 +322,7 @@ mod tests {
         insta::assert_snapshot!(said("dev = 'maybe'", &[], &[]), @r#"DIR/convoke.toml: `dev` is wrong: invalid type: string "maybe", expected a boolean"#);
         insta::assert_snapshot!(said("dev = \n", &[], &[]), @"DIR/convoke.toml is not TOML: line 1: string values must be quoted, expected literal string");
         insta::assert_snapshot!(said("", &[("CONVOKE_NOTIFY_TIMEOUT", "soon")], &[]), @"CONVOKE_NOTIFY_TIMEOUT: `notify.timeout` is wrong: `soon` is not a span of time; write 300ms, 10s, 10min, 1h or 7d");
+        insta::assert_snapshot!(said("[sip]\nsession_expires = '30s'", &[], &[]), @"`sip.session_expires` is wrong: is 0s, or between 90s and 24h");
         insta::assert_snapshot!(said("", &[], &[("rtp.port", "1-2")]), @"--set: there is no setting `rtp.port`; did you mean `rtp.ports`?");
         insta::assert_snapshot!(said("[http]\nkey = 'k.pem'", &[], &[]), @"`http.certificate` is wrong: set both http.certificate and http.key, or neither");
     }

@@ -84,7 +84,10 @@ impl Operator {
         let dialing = Dialing {
             attempts,
             tried: 0,
+            target: target.clone(),
             caller: caller(&target.caller, CONTACT_USER, dialled == Dialled::Number),
+            asked: None,
+            redirections: 0,
             sockets,
             local,
             addresses: Vec::new(),
@@ -141,7 +144,9 @@ impl Operator {
         let Some(mut attempt) = dialing.attempts.pop_front() else { return false };
         let number = dialing.tried;
         dialing.tried += 1;
-        let (template, caller) = (dialing.local.clone(), dialing.caller.clone());
+        let (template, mut caller) = (dialing.local.clone(), dialing.caller.clone());
+        caller.asserted = caller.asserted.filter(|_| attempt.asserts);
+        dialing.asked = Some(attempt.clone());
         let addresses: Vec<IpAddr> =
             (0..attempt.branches.len()).map(|branch| self.address_towards(&attempt, branch)).collect();
         let first = addresses.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into());
@@ -322,7 +327,7 @@ impl Operator {
 }
 
 /// The user part of our Contact, and of From where the caller has no number.
-const CONTACT_USER: &str = "convoke";
+pub(super) const CONTACT_USER: &str = "convoke";
 
 /// Whether an earlier process has dialled the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

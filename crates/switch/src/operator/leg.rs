@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use control::{Cause, ConferenceId, LegId};
+use control::{Cause, ConferenceId, LegId, Target};
 use media::PortId;
 use sip::agent::{Caller, LegKey};
 use sip::sdp::{LocalMedia, Negotiation};
@@ -45,7 +45,13 @@ pub(super) struct Dialing {
     /// Those not tried yet.
     pub(super) attempts: VecDeque<Attempt>,
     pub(super) tried: usize,
+    /// Who is called, and by whom.
+    pub(super) target: Target,
     pub(super) caller: Caller,
+    /// The attempt under way.
+    pub(super) asked: Option<Attempt>,
+    /// Redirections that were followed.
+    pub(super) redirections: usize,
     pub(super) sockets: RtpSockets,
     /// Our side, at the address of the first branch.
     pub(super) local: LocalMedia,

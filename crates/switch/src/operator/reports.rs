@@ -8,11 +8,12 @@ use sip::agent::{
     Binding as SipBinding, Direction, EndReason, FailedBecause, HangUpCause, LegKey, Order, Report as Told, Snapshot,
     Transport,
 };
+use sip::message::Uri;
 use sip::sdp::{Agreed, Negotiation, NegotiationError};
 
 use super::Operator;
 use super::leg::{Dialing, Leg, LegState, Talking};
-use crate::causes::{Dialled, cause_of, is_worth_another_trunk};
+use crate::causes::{Dialled, cause_of};
 use crate::happening::What;
 use crate::media::rtp::Peer;
 use crate::media::tick::{MediaLeg, Renegotiated};
@@ -26,7 +27,7 @@ impl Operator {
             Told::Answered { leg, branch, sdp, snapshot, source } => {
                 self.answered(leg, branch, &sdp, snapshot, source.ip());
             }
-            Told::Failed { leg, status, because, .. } => self.failed(leg, status, because),
+            Told::Failed { leg, status, because, contacts, .. } => self.failed(leg, status, because, &contacts),
             Told::Offered { leg, sdp, snapshot } => self.offered(leg, &sdp, snapshot),
             Told::OfferAnswered { leg, sdp, snapshot } => self.offer_answered(leg, &sdp, snapshot),
             Told::OfferFailed { leg, .. } => self.offer_failed(leg),
@@ -128,15 +129,15 @@ impl Operator {
         }
     }
 
-    fn failed(&mut self, key: LegKey, status: u16, because: FailedBecause) {
+    fn failed(&mut self, key: LegKey, status: u16, because: FailedBecause, contacts: &[Uri]) {
         let Some(id) = self.by_key.remove(&key) else { return };
         let Some(leg) = self.legs.get(&id) else { return };
         let cause = match &leg.state {
             LegState::Ending { cause, .. } => cause.clone(),
             LegState::Dialing(_) | LegState::Talking(_) => {
-                let dialled = leg.dialled;
                 self.happen(id, What::Refused { status });
-                if dialled == Dialled::Number && is_worth_another_trunk(status, because) && self.try_next(id) {
+                self.follow(id, contacts);
+                if self.may_be_luckier(id, status, because) && self.try_next(id) {
                     return;
                 }
                 let dialled = self.legs.get(&id).map_or(Dialled::Line, |leg| leg.dialled);
@@ -208,6 +209,10 @@ impl Operator {
     fn offer_answered(&mut self, key: LegKey, sdp: &[u8], snapshot: Snapshot) {
         let Some(id) = self.by_key.get(&key).copied() else { return };
         let Some(Leg { state: LegState::Talking(talking), .. }) = self.legs.get_mut(&id) else { return };
+        if !talking.negotiation.is_offer_pending() {
+            // A refresh of the agent's own: it offered what we last said.
+            talking.negotiation.offer();
+        }
         match talking.negotiation.accept_answer(sdp) {
             Ok(agreed) => self.reshape(id, &agreed, snapshot),
             Err(error) => {

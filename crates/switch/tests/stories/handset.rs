@@ -101,6 +101,8 @@ pub(crate) enum Heard {
 }
 
 enum Do {
+    /// Its connection breaks; it makes another one by itself.
+    Disconnect,
     HangUp,
     PickUp,
     Hold(bool),
@@ -134,6 +136,10 @@ impl Phone {
     /// Answers what rings.
     pub(crate) fn pick_up(&self) {
         self.orders.send(Do::PickUp).unwrap();
+    }
+
+    pub(crate) fn disconnect(&self) {
+        self.orders.send(Do::Disconnect).unwrap();
     }
 
     pub(crate) fn hold(&self, held: bool) {
@@ -205,6 +211,8 @@ struct Work {
     tell: events::UnboundedSender<Heard>,
     calls: BTreeMap<LegKey, Call>,
     stream: Option<TcpStream>,
+    /// Of the connection; the next one has the next number.
+    stream_flow: Flow,
 }
 
 struct Call {
@@ -225,7 +233,7 @@ struct Talk {
 }
 
 const FLOW: Flow = Flow(1);
-const STREAM: Flow = Flow(2);
+const FIRST_STREAM: Flow = Flow(2);
 
 impl Work {
     fn new(script: Script, socket: UdpSocket, tell: events::UnboundedSender<Heard>) -> Self {
@@ -250,7 +258,7 @@ impl Work {
                 }))),
             );
         }
-        Self { script, agent, socket, tell, calls: BTreeMap::new(), stream: None }
+        Self { script, agent, socket, tell, calls: BTreeMap::new(), stream: None, stream_flow: FIRST_STREAM }
     }
 
     fn run(mut self, told: &mpsc::Receiver<Do>) {
@@ -274,7 +282,7 @@ impl Work {
                 && let Ok(length) = stream.read(&mut buffer)
             {
                 let (source, local) = (stream.peer_addr().unwrap(), stream.local_addr().unwrap());
-                let bytes = Input::Stream { flow: STREAM, source, local, bytes: &buffer[..length] };
+                let bytes = Input::Stream { flow: self.stream_flow, source, local, bytes: &buffer[..length] };
                 self.agent.handle(Instant::now(), bytes);
             }
             if self.agent.deadline().is_some_and(|at| at <= Instant::now()) {
@@ -290,6 +298,11 @@ impl Work {
     }
 
     fn obey(&mut self, order: &Do) {
+        if matches!(order, Do::Disconnect) {
+            self.stream = None;
+            self.agent.handle(Instant::now(), Input::StreamClosed { flow: self.stream_flow });
+            return;
+        }
         let legs: Vec<LegKey> = self.calls.keys().copied().collect();
         for leg in legs {
             let order = match order {
@@ -312,7 +325,7 @@ impl Work {
                     }
                     continue;
                 }
-                Do::Stop => return,
+                Do::Disconnect | Do::Stop => return,
             };
             self.agent.handle(Instant::now(), Input::Order(order));
         }
@@ -337,7 +350,8 @@ impl Work {
                     stream.set_nonblocking(true).unwrap();
                     let (local, remote) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
                     self.stream = Some(stream);
-                    let connected = Input::Connected { connect, flow: STREAM, local, remote };
+                    self.stream_flow = Flow(self.stream_flow.0 + 1);
+                    let connected = Input::Connected { connect, flow: self.stream_flow, local, remote };
                     self.agent.handle(Instant::now(), connected);
                 }
                 Output::CloseFlow(_) => {}

@@ -6,6 +6,7 @@ mod handset;
 mod harness;
 mod naming;
 mod overload;
+mod redirecting;
 mod resuming;
 mod torture;
 
@@ -14,6 +15,7 @@ use switch::{Directory, Report, TrunkCredentials, What};
 
 use crate::handset::{Answer, Heard, Phone, Script};
 use crate::harness::{PASSWORD, World, conference, fresh_leg, to_number, to_user, trunk};
+use crate::redirecting::Redirecting;
 
 async fn registered(world: &World, user: &str, script: Script) -> Phone {
     let mut phone = Phone::start(script.registering(user, PASSWORD, world.sip()));
@@ -88,6 +90,56 @@ async fn a_phone_that_registered_over_tcp_is_called_over_its_connection() {
     phone.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
     phone.hang_up();
     assert_eq!(world.expect_hung_up(leg).await, Cause::PeerHungUp { phone: false });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_follows_its_phone_to_the_connection_it_makes_anew() {
+    let mut world = World::start(&["desk"], Vec::new());
+    let script = Script { tcp: true, ..Script::new(Answer::PickUp) };
+    let mut phone = registered(&world, "desk", script).await;
+    let leg = world.dial(conference(1), to_user("desk")).await;
+    let snapshot = world.connected(conference(1), leg).await;
+    phone.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+    // Its Contact is the address of the connection: nobody listens there.
+    phone.disconnect();
+    phone.registered().await;
+    world.hang_up(conference(1), leg, Some(snapshot), None).await;
+    phone.expect("a BYE", |heard| matches!(heard, Heard::Ended { by_peer: true, .. }).then_some(())).await;
+    assert_eq!(world.expect_hung_up(leg).await, Cause::HungUpByApp);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_is_forwarded_by_the_phone_that_is_called() {
+    let away = Redirecting::start("<sip:lobby@wherever.example>");
+    let mut world = World::start_with(&["desk", "lobby"], Vec::new(), vec![away.binding("desk")], |_| {});
+    let mut lobby = registered(&world, "lobby", Script::new(Answer::PickUp)).await;
+    let leg = world.dial(conference(1), to_user("desk")).await;
+    world.connected(conference(1), leg).await;
+    lobby.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_is_forwarded_to_a_number_and_ends_where_nobody_can_be_called() {
+    let carrier = Phone::start(Script::new(Answer::Refuse(486)));
+    let (away, nowhere) = (Redirecting::start("<sip:+12065550123@x>"), Redirecting::start("<sip:eve@evil.example>"));
+    let ring = Redirecting::start("<sip:circle@x>");
+    let bindings = vec![away.binding("desk"), nowhere.binding("lobby"), ring.binding("circle")];
+    let trunks = vec![trunk("carrier", carrier.address, &["+"])];
+    let mut world = World::start_with(&["desk", "lobby", "circle"], trunks, bindings, |_| {});
+    for (user, cause) in [("desk", Cause::Busy), ("lobby", Cause::Status(302)), ("circle", Cause::Status(302))] {
+        let leg = world.dial(conference(1), to_user(user)).await;
+        assert_eq!(world.expect_hung_up(leg).await, cause, "{user}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trunk_sends_us_to_another_gateway() {
+    let mut gateway = Phone::start(Script::new(Answer::PickUp));
+    let carrier = Redirecting::start(&format!("<sip:+12065550123@{}>", gateway.address));
+    let mut world = World::start(&[], vec![trunk("carrier", carrier.address, &["+"])]);
+    let leg = world.dial(conference(1), to_number("+12065550123")).await;
+    world.connected(conference(1), leg).await;
+    gateway.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
