@@ -377,7 +377,7 @@ impl Desk {
         });
         let (name, script, source) = (Arc::clone(&line.name), Arc::clone(&line.script), line.source.clone());
         let seed = self.numbers.next();
-        let stage = Stage::Ringing { offer: incoming.sdp };
+        let stage = Stage::Ringing { offer: incoming.sdp, said: None };
         self.calls.insert(key, Call::new(name, Arc::clone(&script), source, stage, Some(incoming.source.ip()), seed));
         let after = script.answer_after;
         let step = match script.reply {

@@ -29,6 +29,10 @@ pub struct Script {
     pub resume_after: Option<Duration>,
     /// The codecs it knows, best first; all that we have, if empty.
     pub codecs: Vec<CodecName>,
+    /// Says that it rings until the caller has heard it (RFC 3262), if the caller knows how to tell so.
+    pub reliable: bool,
+    /// Says where its sound is when it begins to ring, as a gateway does: 183 with the answer.
+    pub early_media: bool,
 }
 
 /// What becomes of a call.
@@ -133,6 +137,10 @@ struct Table {
     resume_after: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     codecs: Vec<CodecName>,
+    #[serde(skip_serializing_if = "is_false")]
+    reliable: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    early_media: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
@@ -182,6 +190,8 @@ impl TryFrom<Table> for Script {
             hold_after: parse_optional(table.hold_after.as_deref())?,
             resume_after: parse_optional(table.resume_after.as_deref())?,
             codecs: table.codecs,
+            reliable: table.reliable,
+            early_media: table.early_media,
         })
     }
 }
@@ -204,6 +214,8 @@ impl From<Script> for Table {
             hold_after: script.hold_after.map(print_duration),
             resume_after: script.resume_after.map(print_duration),
             codecs: script.codecs,
+            reliable: script.reliable,
+            early_media: script.early_media,
         }
     }
 }
@@ -343,6 +355,10 @@ mod tests {
             (
                 r#"{"hangup_after": "1m", "dtmf": "12#,A"}"#,
                 Script { hangup_after: Some(seconds(60)), dtmf: "12#,A".to_owned(), ..Script::default() },
+            ),
+            (
+                r#"{"reliable": true, "early_media": true}"#,
+                Script { reliable: true, early_media: true, ..Script::default() },
             ),
             (
                 r#"{"hold_after": "1s", "resume_after": "2 s", "codecs": ["PCMA", "opus"]}"#,

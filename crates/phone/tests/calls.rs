@@ -197,6 +197,31 @@ async fn keys_arrive_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_rings_reliably_says_where_its_sound_is_and_the_answer_says_no_more() {
+    let bank = BankConfig { trace: true, ..BankConfig::default() };
+    let script = Script { answer_after: Duration::from_millis(300), reliable: true, early_media: true, ..says(1000.0) };
+    let mut gateway = Party::start_with(bank, "gateway", script).await;
+    let mut bob = Party::start("bob", says(440.0)).await;
+    bob.phone.dial(&gateway.uri("gateway")).await.unwrap();
+    let mut lines = Vec::new();
+    while lines.len() < 4 {
+        let traced = gateway.until("SIP", |what| matches!(what, Happening::Trace { .. })).await;
+        let Happening::Trace { message, .. } = traced.what else { unreachable!() };
+        let wanted = ["SIP/2.0 183", "PRACK", "SIP/2.0 200", "ACK"];
+        if wanted.iter().any(|start| message.starts_with(start)) {
+            let has_sdp = message.contains("m=audio");
+            lines.push((message.split(' ').next().unwrap_or_default().to_owned(), has_sdp));
+        }
+    }
+    let plain = |start: &str| (start.to_owned(), false);
+    // The answer, its PRACK, the answer to that, and a 200 without SDP.
+    assert_eq!(lines, [("SIP/2.0".to_owned(), true), plain("PRACK"), plain("SIP/2.0"), plain("SIP/2.0")]);
+    bob.until_hears(1000.0, 440.0).await;
+    gateway.stop().await;
+    bob.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hold_stops_the_sound_and_a_resume_brings_it_back() {
     let (mut alice, mut bob, _) = call(Script {
         hold_after: Some(Duration::from_millis(400)),

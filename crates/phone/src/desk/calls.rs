@@ -53,6 +53,8 @@ pub(super) enum Stage {
     /// It rings here.
     Ringing {
         offer: Option<Vec<u8>>,
+        /// The answer, if it was said already.
+        said: Option<Vec<u8>>,
     },
     /// We have called.
     Dialing,
@@ -157,8 +159,28 @@ impl Desk {
     }
 
     pub(super) fn ring(&mut self, now: Instant, key: CallKey) {
-        self.agent.handle(now, Input::Order(Order::Ring { leg: LegKey(key.0), status: 180, sdp: None }));
+        let sdp = self.early_answer(key);
+        let Some(call) = self.calls.get(&key) else { return };
+        let (leg, status) = (LegKey(key.0), if sdp.is_some() { 183 } else { 180 });
+        let order = if call.script.reliable {
+            Order::RingReliably { leg, status, sdp }
+        } else {
+            Order::Ring { leg, status, sdp }
+        };
+        self.agent.handle(now, Input::Order(order));
         self.tell(key, || Happening::Ringing);
+    }
+
+    /// The answer to the offer of a call that rings, for a script that says it before it answers.
+    fn early_answer(&mut self, key: CallKey) -> Option<Vec<u8>> {
+        let call = self.calls.get_mut(&key).filter(|call| call.script.early_media)?;
+        let Stage::Ringing { offer: Some(offer), said: None } = &call.stage else { return None };
+        let offer = offer.clone();
+        self.prepare(key).ok()?;
+        let call = self.calls.get_mut(&key)?;
+        let (answer, _) = call.negotiation.as_mut()?.answer(&offer).ok()?;
+        call.stage = Stage::Ringing { offer: Some(offer), said: Some(answer.clone()) };
+        Some(answer)
     }
 
     pub(super) fn refuse(&mut self, now: Instant, key: CallKey, status: u16, cause: EndCause) {
@@ -172,17 +194,18 @@ impl Desk {
     /// Answers a call that rings.
     pub(super) fn accept(&mut self, now: Instant, key: CallKey) {
         let Some(call) = self.calls.get_mut(&key) else { return };
-        let Stage::Ringing { offer } = &mut call.stage else { return };
-        let offer = offer.take();
-        let Ok(()) = self.prepare(key) else {
+        let Stage::Ringing { offer, said } = &mut call.stage else { return };
+        let (offer, said) = (offer.take(), said.take());
+        if said.is_none() && self.prepare(key).is_err() {
             self.refuse(now, key, 503, EndCause::Failed);
             return;
-        };
+        }
         let Some(call) = self.calls.get_mut(&key) else { return };
         let Some(negotiation) = &mut call.negotiation else { return };
-        let sdp = match offer {
-            None => negotiation.offer(),
-            Some(offer) => match negotiation.answer(&offer) {
+        let sdp = match (said, offer) {
+            (Some(said), _) => said,
+            (None, None) => negotiation.offer(),
+            (None, Some(offer)) => match negotiation.answer(&offer) {
                 Ok((answer, _)) => answer,
                 Err(error) => {
                     self.refuse(now, key, error.status(), EndCause::NoCommonMedia);
