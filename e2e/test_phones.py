@@ -64,7 +64,27 @@ def test_a_phone_answers_and_is_hung_up(convoke, tmp_path):
         assert gone.status_code == 204
 
 
-@pytest.mark.parametrize(("scenario", "result"), [("busy", (486, 8539)), ("decline", (603, 8538))])
+@pytest.mark.parametrize("scenario", ["reliable", "timers"])
+def test_a_phone_rings_reliably_or_wants_its_session_refreshed(convoke, tmp_path, scenario):
+    # RFC 3262 and RFC 4028: what SIPp checks of our requests is in the scenarios.
+    call = convoke.talk(user(DESK), user(BEN))
+    with registered(convoke, tmp_path, scenario):
+        operation = convoke.invite(call, person(SIPP))
+        assert ended(convoke, call, operation)[0] == "completed"
+        roster = convoke.hook.wait_roster(call, [DESK, BEN, SIPP])["resourceData"]
+        until(lambda: scenario == "reliable" or "2 ACK" in messages(tmp_path, scenario))
+        them = next(p for p in roster if (p["info"]["identity"].get("user") or {}).get("id") == SIPP)
+        convoke.ask("DELETE", f"/communications/calls/{call}/participants/{them['id']}")
+
+
+def messages(tmp_path, scenario):
+    return "".join(p.read_text() for p in tmp_path.glob(f"{scenario}_*_messages.log"))
+
+
+# A phone that forwards its calls to somebody who is busy is busy.
+@pytest.mark.parametrize(
+    ("scenario", "result"), [("busy", (486, 8539)), ("decline", (603, 8538)), ("forward", (486, 8539))]
+)
 def test_a_phone_says_no(convoke, tmp_path, scenario, result):
     call = convoke.talk(user(DESK), user(BEN))
     with registered(convoke, tmp_path, scenario):
