@@ -118,6 +118,7 @@ impl Agent {
             | Owner::AckAdrift { .. }
             | Owner::Registration { .. }
             | Owner::Ping { .. }
+            | Owner::Bye { .. }
             | Owner::Nobody => Some(cseq.number + 1),
         };
         let (Some(number), Some(transaction)) = (number, self.clients.get_mut(&key)) else { return false };
