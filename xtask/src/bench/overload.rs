@@ -1,8 +1,8 @@
 //! Overload: what becomes of invitations when far more come than can be served, of people who talk meanwhile, and how
 //! soon all is well again when the flood ends.
 //!
-//! One run without a pause, in four parts: the sustainable rate, twice as much, five times as much, and the sustainable
-//! rate again. Who is refused is not asked again, so that what is offered is what is said; a last run is of clients that
+//! One run without a pause, in four parts: the sustainable rate, twice as much, five times as much, and seven tenths of it:
+//! the rate itself is the edge of what can be done, which no day's load returns to. Who is refused is not asked again, so that what is offered is what is said; a last run is of clients that
 //! come back as SDKs do.
 
 use std::time::Duration;
@@ -24,6 +24,8 @@ use super::{Figure, USERS};
 const ESTABLISHED: usize = 100;
 /// Rates that are tried for the one that is sustained.
 const RATES: [usize; 9] = [200, 300, 400, 450, 500, 550, 600, 650, 700];
+/// Of the sustained rate, what is left when the flood ends.
+const AFTERWARDS: f64 = 0.7;
 /// How much may be lost of the peak, percent.
 const GOODPUT_LOST_MAX: f64 = 10.0;
 /// Ticks of the mixers that may be late, percent.
@@ -55,7 +57,7 @@ pub(super) async fn measure(setup: &Setup, quick: bool) -> Result<()> {
     let rate = sustained(&mut inviting, &server, quick).await?;
     let (short, long) = if quick { (5, 10) } else { (20, 60) };
     let part = |times: f64, seconds| Part { rate: (rate as f64 * times) as usize, seconds };
-    let parts = [part(1.0, short), part(2.0, short), part(5.0, long), part(1.0, short)];
+    let parts = [part(1.0, short), part(2.0, short), part(5.0, long), part(AFTERWARDS, short)];
     let stages = run(&mut inviting, &server, &crowd, rate, &parts, Refused::GoAway).await?;
     for stage in &stages {
         eprintln!("{}", serde_json::to_string(stage)?);
