@@ -36,6 +36,7 @@ pub(super) struct Inviting {
 #[derive(Clone, Debug)]
 pub(super) struct Load {
     pub(super) parts: Vec<Part>,
+    /// In use at a time; every [`ROOM_USED_FOR_S`] seconds others are.
     pub(super) rooms: usize,
     pub(super) refused: Refused,
 }
@@ -56,6 +57,22 @@ pub(super) enum Refused {
 }
 
 const COME_BACK_MAX: u32 = 3;
+
+/// A conference remembers its ended operations for ten minutes, a thousand at most: in a long run, rooms are used for that
+/// long only.
+const ROOM_USED_FOR_S: u64 = 20;
+
+impl Load {
+    /// Which room is next, `seconds` after the beginning.
+    fn room(&self, seconds: u64, number: u64) -> usize {
+        (seconds / ROOM_USED_FOR_S) as usize * self.rooms + number as usize % self.rooms
+    }
+
+    fn rooms_in_all(&self) -> usize {
+        let seconds: u64 = self.parts.iter().map(|part| part.seconds).sum();
+        seconds.div_ceil(ROOM_USED_FOR_S) as usize * self.rooms
+    }
+}
 
 /// One step of the ladder.
 #[derive(Clone, Debug, Serialize)]
@@ -184,7 +201,7 @@ impl Inviting {
 
     /// A step for each part; who was asked in it, whenever they joined. Processor time is that of the whole run.
     pub(super) async fn load(&mut self, server: &Server, load: &Load) -> Result<Vec<Step>> {
-        let rooms = self.open_rooms(load.rooms).await?;
+        let rooms = self.open_rooms(load.rooms_in_all()).await?;
         self.webhook.forget();
         let answers = Answers::default();
         let listening = tokio::spawn(answers.clone().listen(self.phones.bank().subscribe()));
@@ -219,12 +236,13 @@ impl Inviting {
     async fn ask_all(&mut self, rooms: &[String], load: &Load) -> Vec<Asked> {
         let mut began = Instant::now();
         let mut under_way = JoinSet::new();
+        let mut before = 0;
         for (part, &Part { rate, seconds }) in load.parts.iter().enumerate() {
             for number in 0..rate * seconds as usize {
                 let due = began + Duration::from_secs_f64(number as f64 / rate as f64);
                 tokio::time::sleep_until(due.into()).await;
                 let (bot, user, refused) = (self.bot.clone(), self.next, load.refused);
-                let room = rooms[self.invitations as usize % rooms.len()].clone();
+                let room = rooms[load.room(before + (number / rate) as u64, self.invitations)].clone();
                 self.next = (self.next + 1) % self.users;
                 self.invitations += 1;
                 let context = self.invitations;
@@ -236,6 +254,7 @@ impl Inviting {
                 });
             }
             began += Duration::from_secs(seconds);
+            before += seconds;
         }
         under_way.join_all().await
     }
