@@ -38,6 +38,7 @@ use std::time::Instant;
 use alarms::Alarms;
 use called::Reliability;
 use clients::{ClientKey, ClientTransaction};
+use limits::UNKNOWN_REQUESTS_MAX;
 use naming::Naming;
 use network::{Network, Opened, Way};
 use registering::Registration;
@@ -234,7 +235,8 @@ impl Agent {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Dial(dial) => self.dial(*dial),
+            Order::Dial(dial) => self.dial(*dial, 0),
+            Order::DialAgain(dial) => self.dial(*dial, UNKNOWN_REQUESTS_MAX),
             Order::Confirm { leg } => self.confirm(leg),
             Order::HangUp { leg, cause } => match self.legs.get(&leg) {
                 Some(Leg::Calling(_)) => self.hang_up_calling(leg, &cause),

@@ -31,7 +31,7 @@ impl Agent {
         }
         let mut walk = transaction.walk.clone();
         walk.again(way.transport, way.destination);
-        let phone = transaction.phone.clone();
+        let (phone, untold) = (transaction.phone.clone(), transaction.untold);
         let mut hop = transaction.hop.clone();
         hop.hint = Some(way.hint());
         let owner = transaction.owner.clone();
@@ -54,6 +54,7 @@ impl Agent {
             challenges: answers + 1,
             walk: Some(walk),
             phone,
+            untold,
             ..Sending::new(request, hop, owner.clone())
         };
         let again = self.send(sending);

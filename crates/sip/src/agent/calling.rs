@@ -48,6 +48,7 @@ pub(super) struct Calling {
     account: Option<DigestClient>,
     extra_headers: Vec<(String, String)>,
     ring_until: Instant,
+    untold: u32,
     attempts: Vec<Attempt>,
     best: Option<Failure>,
 }
@@ -112,7 +113,8 @@ impl Calling {
 }
 
 impl Agent {
-    pub(super) fn dial(&mut self, dial: Dial) {
+    /// `untold` numbers within its dialogs may have been used by an earlier process.
+    pub(super) fn dial(&mut self, dial: Dial, untold: u32) {
         let leg = dial.leg;
         let refused = if self.legs.contains_key(&leg) {
             // The leg that has this key lives on, and its own end will be reported; this order has none.
@@ -150,6 +152,7 @@ impl Agent {
             account: dial.credentials.as_ref().map(Credentials::account),
             extra_headers: dial.extra_headers,
             ring_until: self.now + dial.ring_for.min(RING_FOR_MAX),
+            untold,
             attempts: attempts.collect(),
             best: None,
         };
@@ -191,6 +194,7 @@ impl Agent {
             branch: Some(branch),
             contact_user: Some(self.config.contact_user.clone()),
             account: calling.account.clone(),
+            untold: calling.untold,
             ..Sending::new(request, hop, Owner::Attempt { leg, attempt: index })
         };
         let key = self.send(sending);
@@ -257,6 +261,7 @@ impl Agent {
         let unreliable = sdp_of(&response.headers, &response.body).or_else(|| attempt.early_sdp.clone());
         let early = self.take_early(key, response);
         self.unlist_early(key);
+        let untold = self.clients.get(&key).map_or(0, |transaction| transaction.untold);
         let numbers = early.as_ref().map(|early| (early.dialog.local_cseq, early.dialog.remote_cseq));
         // RFC 3261 §13.2.1: the first answer that was said reliably is the answer.
         let answer = early.and_then(|early| early.answer).or(unreliable);
@@ -283,6 +288,7 @@ impl Agent {
         let confirm_within = self.timing.give_up();
         let session = Session::of_caller(self.now, dialog, peer, offer, answer.clone(), confirm_within, key);
         let mut session = session.with_account(account);
+        session.dialog.skip_to(session.dialog.local_cseq.saturating_add(untold));
         if let Some((ours, theirs)) = numbers {
             session.dialog.skip_to(ours);
             session.dialog.remote_cseq = theirs;

@@ -132,6 +132,8 @@ pub(super) struct ClientTransaction {
     pub(super) phone: Option<Phone>,
     /// How often it had to be sent another way because the one it went is gone.
     pub(super) detours: u8,
+    /// Numbers within the dialogs of this INVITE that an earlier process may have used.
+    pub(super) untold: u32,
 }
 
 /// A request to be sent.
@@ -147,6 +149,7 @@ pub(super) struct Sending {
     /// A way that is known already, in place of the hop's.
     pub(super) walk: Option<Walk>,
     pub(super) phone: Option<Phone>,
+    pub(super) untold: u32,
 }
 
 impl Sending {
@@ -161,6 +164,7 @@ impl Sending {
             challenges: 0,
             walk: None,
             phone: None,
+            untold: 0,
         }
     }
 }
@@ -207,6 +211,7 @@ impl Agent {
             challenges: sending.challenges,
             phone: sending.phone,
             detours: 0,
+            untold: sending.untold,
         };
         self.clients.insert(key, transaction);
         self.unsent.push_back(key);

@@ -93,7 +93,8 @@ pub const EARLY_DIALOGS_MAX: usize = 16;
 /// caller nothing that the next one does not.
 pub const PROVISIONALS_WAITING_MAX: usize = 4;
 
-/// PRACKs that an earlier process may have sent within an early dialog: their numbers are jumped over.
+/// Requests that an earlier process may have sent within a dialog before it was answered, PRACKs above all: their numbers
+/// are jumped over.
 pub const UNKNOWN_REQUESTS_MAX: u32 = 1000;
 
 /// Ways that one request within a dialog is sent after the first: a phone whose connections all break is gone.

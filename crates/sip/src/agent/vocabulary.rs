@@ -293,6 +293,9 @@ pub enum Order {
     /// Ring all branches at once; the first to answer wins, the others are cancelled. Ignored if there is a leg of
     /// this key already.
     Dial(Box<Dial>),
+    /// As [`Order::Dial`], for a leg that an earlier process of this node dialled and that may still ring: the INVITE is
+    /// the same, and requests within its dialogs begin above the numbers that the earlier process may have used.
+    DialAgain(Box<Dial>),
     /// Send the ACK of the 2xx that [`Report::Answered`] told of. Until then it is held back, and the peer repeats
     /// its 2xx; after about 32 s without it the peer gives up.
     Confirm { leg: LegKey },

@@ -175,6 +175,36 @@ fn a_phone_that_rings_goes_on_ringing() {
 }
 
 #[test]
+fn a_phone_that_rings_reliably_goes_on_ringing() {
+    let mut world = World::pair(71);
+    world.dial(0, LEG, &[1]);
+    let leg = world.wait_incoming(1);
+    for status in [180, 182] {
+        world.order(1, Order::RingReliably { leg, status, sdp: None });
+        world.run_for(seconds(1));
+    }
+    assert_eq!(world.count_sent(0, "PRACK"), 2);
+    world.restart(0, later());
+    let branches = vec![sip::agent::Branch::to_uri(world.uri(1))];
+    let again = crate::world::dial(LEG, branches, seconds(60));
+    world.order(0, Order::DialAgain(Box::new(again)));
+    world.order(0, Order::TakenUp);
+    world.wait(0, |report| matches!(report, Report::Ringing { status: 182, .. }).then_some(()));
+    // RFC 3261 §12.2.2: the phone knows the numbers that the earlier process has used.
+    world.order(1, Order::RingReliably { leg, status: 183, sdp: Some(ANSWER.to_vec()) });
+    world.wait(0, |report| matches!(report, Report::Ringing { status: 183, .. }).then_some(()));
+    world.run_for(seconds(1));
+    assert_eq!(world.count_sent(1, "SIP/2.0 500"), 0);
+    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    world.wait(0, |report| matches!(report, Report::Answered { .. }).then_some(()));
+    world.order(0, Order::Confirm { leg: LEG });
+    world.wait(1, |report| matches!(report, Report::Confirmed { .. }).then_some(()));
+    world.hang_up(0, LEG);
+    world.wait(1, |report| matches!(report, Report::Ended { reason: EndReason::Bye { .. }, .. }).then_some(()));
+    world.settle();
+}
+
+#[test]
 fn a_phone_that_answers_while_nobody_is_there_is_met() {
     // Its 200 comes before the INVITE is sent again, or after, or is lost once more.
     for (seed, pause) in [(65, 0), (66, 3), (67, 20)] {

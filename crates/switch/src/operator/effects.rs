@@ -166,15 +166,17 @@ impl Operator {
             extra_headers: Vec::new(),
         };
         let branches = dial.branches.len();
+        let mut again = false;
         if let Some(leg) = self.legs.get_mut(&id) {
             self.by_key.remove(&leg.key);
             leg.key = key;
             if let LegState::Dialing(dialing) = &mut leg.state {
                 dialing.addresses = addresses;
+                again = dialing.again;
             }
         }
         self.by_key.insert(key, id);
-        self.order(Order::Dial(Box::new(dial)));
+        self.order(if again { Order::DialAgain(Box::new(dial)) } else { Order::Dial(Box::new(dial)) });
         self.happen(id, What::InviteSent { branches });
         true
     }

@@ -75,6 +75,7 @@ impl Agent {
             challenges: 0,
             phone: None,
             detours: 0,
+            untold: 0,
         };
         self.clients.insert(key, transaction);
         self.run(key, way);
@@ -116,7 +117,8 @@ impl Agent {
         dialog.heard_from = transaction.way.filter(|_| dialog.routes.is_empty()).map(Way::hint);
         dialog.advertised = transaction.hop.advertised;
         let account = transaction.account.clone();
-        let last_number = transaction.early.get(&to_tag).map_or(0, |early| early.dialog.local_cseq);
+        let untold = dialog.local_cseq.saturating_add(transaction.untold);
+        let last_number = transaction.early.get(&to_tag).map_or(untold, |early| early.dialog.local_cseq);
         // It is told what its CANCEL said: a phone shows a missed call unless somebody else has answered.
         let cause = match &transaction.cancelling {
             Cancelling::Wanted(cause) | Cancelling::Sent(cause) => cause.clone(),
