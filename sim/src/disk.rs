@@ -15,6 +15,7 @@ use store::{
     Swept,
 };
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::chance::Chance;
@@ -141,7 +142,7 @@ impl Disk {
             };
             (before, fate)
         };
-        tokio::time::sleep(Duration::from_millis(before)).await;
+        takes(before).await;
         fate
     }
 
@@ -159,7 +160,7 @@ impl Disk {
             let permille = platter.mood.refuses_permille / 2;
             platter.chance.permille(permille)
         };
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        takes(1).await;
         if refuses { Err(StoreError::Failed("the disk refuses to be read".to_owned())) } else { Ok(()) }
     }
 }
@@ -248,7 +249,7 @@ impl Store for Disk {
                 if dies {
                     self.die().await;
                 }
-                tokio::time::sleep(Duration::from_millis(after)).await;
+                takes(after).await;
                 written
             }
         }
@@ -397,6 +398,12 @@ impl Store for Disk {
     async fn secret(&self, _name: &str) -> Result<[u8; 32], StoreError> {
         Ok([7; 32])
     }
+}
+
+/// So many milliseconds of the world's clock pass: the disk's own work, which nothing could announce.
+async fn takes(ms: u64) {
+    let done = Instant::now() + Duration::from_millis(ms);
+    tokio::time::sleep_until(done).await;
 }
 
 /// Nothing in this world does it.

@@ -2,24 +2,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod world;
+
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use control::{AppId, CallId, ChainId, ConferenceId, Event, Kind, ScenarioId, TenantId, Timestamp};
+use control::{AppId, CallId, ConferenceId, TenantId, Timestamp};
 use server::auth::{fresh_id, wall_clock};
 use server::boot::{self, Server};
-use server::config::{Config, Span};
+use server::config::Span;
 use server::hook::{Hook, Manners};
 use store::sqlite::{Access, Sqlite, examine};
-use store::{Commit, Fate, Meeting, MeetingKey, NoticeId, OutgoingNotice, Settled, Store};
+use store::{Fate, Meeting, MeetingKey, NoticeId, OutgoingNotice, Settled, Store};
 use tokio::net::TcpListener;
-
-/// Anything that should come does so long before.
-const PATIENCE: Duration = Duration::from_secs(20);
+use world::{PATIENCE, free_ports, notice, turn};
 
 fn convoke(arguments: &[&str], data: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_convoke"))
@@ -42,42 +42,8 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn config(data: &Path) -> Config {
-    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut config = Config { data: data.to_owned(), dev: true, ..Config::default() };
-    config.http.listen = here;
-    config.http.plain_listen = here;
-    config.sip.udp_listen = here;
-    config.sip.tcp_listen = here;
-    config
-}
-
 async fn serve(data: &Path) -> Server {
-    boot::start(&config(data)).await.unwrap()
-}
-
-fn notice(call: CallId, callback: &str, number: u32) -> OutgoingNotice {
-    OutgoingNotice {
-        call,
-        app: AppId(fresh_id()),
-        tenant: TenantId(fresh_id()),
-        callback: callback.to_owned(),
-        scenario: ScenarioId(fresh_id()),
-        chain: ChainId(fresh_id()),
-        body: format!(r#"{{"number":{number}}}"#),
-        after: None,
-        settles: None,
-        full_roster: false,
-        ends_call: false,
-    }
-}
-
-/// A turn of a conference that begins and ends with it.
-fn turn(at: Timestamp, notices: Vec<OutgoingNotice>) -> Commit {
-    let opened =
-        Event::Opened { at, tenant: TenantId(fresh_id()), kind: Kind::PeerToPeer, created_by: AppId(fresh_id()) };
-    let conference = ConferenceId(fresh_id());
-    Commit { conference, position: 0, at, events: vec![opened, Event::Closed], notices, snapshot: None }
+    boot::start(&free_ports(data)).await.unwrap()
 }
 
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -93,7 +59,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 async fn dead_letters_are_replayed_to_a_webhook_that_has_recovered() {
     // OQ-9, CALL-3
     let folder = tempfile::tempdir().unwrap();
-    let mut config = config(folder.path());
+    let mut config = free_ports(folder.path());
     // One try each.
     config.notify.retry_for = Span(Duration::from_millis(1));
     let server = boot::start(&config).await.unwrap();

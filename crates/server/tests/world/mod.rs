@@ -3,10 +3,11 @@
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::{AppId, CallId, ChainId, ConferenceId, Event, Kind, ScenarioId, TenantId};
+use control::{AppId, CallId, ChainId, ConferenceId, Event, Kind, ScenarioId, TenantId, Timestamp};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use server::auth::{fresh_id, wall_clock};
@@ -30,6 +31,42 @@ pub(crate) const SECRET: &str = "only-for-tests";
 /// Has a test line that answers.
 pub(crate) const ADA: &str = "278405a3-f568-4b3e-b684-009193463064";
 
+/// Everything on free ports of loopback.
+pub(crate) fn free_ports(data: &Path) -> Config {
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let mut config = Config { data: data.to_owned(), dev: true, ..Config::default() };
+    config.http.listen = here;
+    config.http.plain_listen = here;
+    config.sip.udp_listen = here;
+    config.sip.tcp_listen = here;
+    config
+}
+
+/// To an application that nobody else knows.
+pub(crate) fn notice(call: CallId, callback: &str, number: u32) -> OutgoingNotice {
+    OutgoingNotice {
+        call,
+        app: AppId(fresh_id()),
+        tenant: TenantId(fresh_id()),
+        callback: callback.to_owned(),
+        scenario: ScenarioId(fresh_id()),
+        chain: ChainId(fresh_id()),
+        body: format!(r#"{{"number":{number}}}"#),
+        after: None,
+        settles: None,
+        full_roster: false,
+        ends_call: false,
+    }
+}
+
+/// A turn of a conference that begins and ends with it.
+pub(crate) fn turn(at: Timestamp, notices: Vec<OutgoingNotice>) -> Commit {
+    let opened =
+        Event::Opened { at, tenant: TenantId(fresh_id()), kind: Kind::PeerToPeer, created_by: AppId(fresh_id()) };
+    let conference = ConferenceId(fresh_id());
+    Commit { conference, position: 0, at, events: vec![opened, Event::Closed], notices, snapshot: None }
+}
+
 /// A server, and what its owner knows.
 pub(crate) struct World {
     pub(crate) server: Server,
@@ -48,12 +85,7 @@ impl World {
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut config = Config { data: folder.path().to_owned(), dev: true, ..Config::default() };
-        config.http.listen = here;
-        config.http.plain_listen = here;
-        config.sip.udp_listen = here;
-        config.sip.tcp_listen = here;
+        let mut config = free_ports(folder.path());
         config.notify.retry_for = Span(Duration::from_mins(1));
         change(&mut config);
         Self::on(folder, config).await
@@ -84,19 +116,7 @@ impl World {
     }
 
     pub(crate) fn notice(&self, call: CallId, callback: &str, number: u32) -> OutgoingNotice {
-        OutgoingNotice {
-            call,
-            app: self.app,
-            tenant: self.tenant,
-            callback: callback.to_owned(),
-            scenario: ScenarioId(fresh_id()),
-            chain: ChainId(fresh_id()),
-            body: format!(r#"{{"number":{number}}}"#),
-            after: None,
-            settles: None,
-            full_roster: false,
-            ends_call: false,
-        }
+        OutgoingNotice { app: self.app, tenant: self.tenant, ..notice(call, callback, number) }
     }
 
     /// One notice of a call of its own.
@@ -106,18 +126,7 @@ impl World {
 
     /// Writes notices into the outbox as a turn of some conference does.
     pub(crate) async fn owe(&self, notices: Vec<OutgoingNotice>) {
-        let commit = Commit {
-            conference: ConferenceId(fresh_id()),
-            position: 0,
-            at: wall_clock(),
-            events: vec![
-                Event::Opened { at: wall_clock(), tenant: self.tenant, kind: Kind::PeerToPeer, created_by: self.app },
-                Event::Closed,
-            ],
-            notices,
-            snapshot: None,
-        };
-        self.store.commit(commit).await.unwrap();
+        self.store.commit(turn(wall_clock(), notices)).await.unwrap();
     }
 
     pub(crate) async fn dead_letter(&self) -> DeadLetter {

@@ -40,9 +40,7 @@ fn a_lost_ack_is_sent_again_for_each_repeated_200() {
 #[test]
 fn the_ack_waits_until_the_caller_confirms() {
     let mut world = World::pair(3);
-    world.dial(0, LEG, &[1]);
-    let leg = world.wait_incoming(1);
-    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    world.answer(0, 1);
     world.run_for(seconds(5));
     assert_eq!(world.count_sent(0, "ACK"), 0);
     assert!(world.count_sent(1, "SIP/2.0 200") >= 3);
@@ -55,9 +53,7 @@ fn the_ack_waits_until_the_caller_confirms() {
 #[test]
 fn an_answer_nobody_confirms_is_ended() {
     let mut world = World::pair(4);
-    world.dial(0, LEG, &[1]);
-    let leg = world.wait_incoming(1);
-    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    world.answer(0, 1);
     let ended = world.wait_ended(0);
     assert!(matches!(ended, Report::Ended { reason: EndReason::NotConfirmed, .. }), "{ended:?}");
     world.wait_ended(1);
@@ -177,9 +173,7 @@ fn a_cancel_that_crosses_the_200_changes_nothing_for_the_callee() {
 fn an_ack_that_never_comes_ends_the_call() {
     let mut world = World::pair(10);
     lose(&mut world, "ACK", "", 1000);
-    world.dial(0, LEG, &[1]);
-    let leg = world.wait_incoming(1);
-    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    world.answer(0, 1);
     world.wait(0, |report| matches!(report, Report::Answered { .. }).then_some(()));
     world.order(0, Order::Confirm { leg: LEG });
     let ended = world.wait_ended(1);
@@ -191,9 +185,7 @@ fn an_ack_that_never_comes_ends_the_call() {
 #[test]
 fn a_callee_that_hangs_up_before_the_ack_waits_for_it() {
     let mut world = World::pair(11);
-    world.dial(0, LEG, &[1]);
-    let leg = world.wait_incoming(1);
-    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    let leg = world.answer(0, 1);
     world.hang_up(1, leg);
     world.wait(0, |report| matches!(report, Report::Answered { .. }).then_some(()));
     // RFC 3261 §15: the called side may not send BYE before the ACK.
@@ -210,9 +202,7 @@ fn a_callee_that_hangs_up_before_the_ack_waits_for_it() {
 #[test]
 fn a_later_process_ends_a_dialog_from_its_snapshot() {
     let mut world = World::pair(12);
-    world.dial(0, LEG, &[1]);
-    let leg = world.wait_incoming(1);
-    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    world.answer(0, 1);
     let snapshot = world.wait(0, |report| match report {
         Report::Answered { snapshot, .. } => Some(snapshot.clone()),
         _ => None,

@@ -552,9 +552,7 @@ fn an_overloaded_server_says_503_before_it_does_anything_and_ends_calls_all_the_
 #[test]
 fn a_late_answer_of_an_old_call_cannot_make_us_shout_at_somebody() {
     let mut world = World::pair(27);
-    world.dial(0, LEG, &[1]);
-    let leg = world.wait_incoming(1);
-    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    world.answer(0, 1);
     let answer = world.find_sent(1, "SIP/2.0 200").to_owned();
     world.restart(0, config(1));
     world.nodes[1].is_down = true;

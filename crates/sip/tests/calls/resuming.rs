@@ -6,9 +6,7 @@ use super::world::{ANSWER, LEG, OFFER, World, config, seconds};
 
 /// The node that dies is 0, its phone 1.
 fn answered(world: &mut World) -> (LegKey, Snapshot) {
-    world.dial(0, LEG, &[1]);
-    let leg = world.wait_incoming(1);
-    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    let leg = world.answer(0, 1);
     let snapshot = world.wait(0, |report| match report {
         Report::Answered { snapshot, .. } => Some(snapshot.clone()),
         _ => None,

@@ -270,10 +270,16 @@ impl World {
     }
 
     /// A call from one node to another, answered and confirmed; gives back the callee's leg.
-    pub(crate) fn connect(&mut self, caller: usize, callee: usize) -> LegKey {
+    /// The callee's leg of a call that is answered and not yet confirmed.
+    pub(crate) fn answer(&mut self, caller: usize, callee: usize) -> LegKey {
         self.dial(caller, LEG, &[callee]);
         let leg = self.wait_incoming(callee);
         self.order(callee, Order::Accept { leg, sdp: ANSWER.to_vec() });
+        leg
+    }
+
+    pub(crate) fn connect(&mut self, caller: usize, callee: usize) -> LegKey {
+        let leg = self.answer(caller, callee);
         self.wait(caller, |report| matches!(report, Report::Answered { .. }).then_some(()));
         self.order(caller, Order::Confirm { leg: LEG });
         self.wait(callee, |report| matches!(report, Report::Confirmed { .. }).then_some(()));

@@ -164,6 +164,11 @@ impl Phone {
         waited.unwrap_or_else(|_| panic!("the phone was expected to tell: {what}"))
     }
 
+    /// The ACK of what it answered has come.
+    pub(crate) async fn confirmed(&mut self) {
+        self.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+    }
+
     pub(crate) async fn registered(&mut self) {
         self.expect("registered", |heard| match heard {
             Heard::Registered => Some(()),

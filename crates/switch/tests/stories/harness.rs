@@ -223,6 +223,13 @@ impl World {
         }
     }
 
+    /// Somebody is called, answers, and is confirmed.
+    pub(crate) async fn call(&mut self, conference: ConferenceId, user: &str) -> (LegId, Snapshot) {
+        let leg = self.dial(conference, to_user(user)).await;
+        let snapshot = self.connected(conference, leg).await;
+        (leg, snapshot)
+    }
+
     /// Until the leg is connected; then it is confirmed.
     pub(crate) async fn connected(&mut self, conference: ConferenceId, leg: LegId) -> Snapshot {
         loop {

@@ -23,6 +23,16 @@ async fn registered(world: &World, user: &str, script: Script) -> Phone {
     phone
 }
 
+/// The desk phone is called, answers, and hangs up.
+async fn a_call_works(world: &mut World) {
+    let mut phone = registered(world, "desk", Script::new(Answer::PickUp)).await;
+    let (leg, _) = world.call(conference(1), "desk").await;
+    phone.confirmed().await;
+    assert_eq!(world.news(leg).await.1, LegNews::MediaUp);
+    phone.hang_up();
+    assert_eq!(world.expect_hung_up(leg).await, Cause::PeerHungUp { phone: false });
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registered_phone_rings_answers_and_is_acknowledged_when_told() {
     let mut world = World::start(&["desk"], Vec::new());
@@ -38,7 +48,7 @@ async fn a_registered_phone_rings_answers_and_is_acknowledged_when_told() {
     let (_, LegNews::Connected(snapshot)) = world.news(leg).await else { panic!("connected") };
     assert!(snapshot.0.starts_with('{'));
     world.confirm(conference(1), leg).await;
-    phone.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+    phone.confirmed().await;
     assert_eq!(world.news(leg).await, (conference(1), LegNews::MediaUp));
 
     world.hang_up(conference(1), leg, Some(snapshot), None).await;
@@ -53,10 +63,8 @@ async fn two_people_in_one_mix_hear_each_other_and_not_themselves() {
     let mut a = registered(&world, "a", Script::new(Answer::PickUp).saying(440.0).hearing(&tones)).await;
     let mut b = registered(&world, "b", Script::new(Answer::PickUp).saying(700.0).hearing(&tones)).await;
     let mut happenings = world.switch.happenings();
-    let leg_a = world.dial(conference(1), to_user("a")).await;
-    world.connected(conference(1), leg_a).await;
-    let leg_b = world.dial(conference(1), to_user("b")).await;
-    world.connected(conference(1), leg_b).await;
+    let (leg_a, _) = world.call(conference(1), "a").await;
+    let (leg_b, _) = world.call(conference(1), "b").await;
     world.mix(conference(1), &[(leg_a, 0), (leg_b, 0)]).await;
     a.hears_exactly(&[false, true]).await;
     b.hears_exactly(&[true, false]).await;
@@ -85,9 +93,8 @@ async fn a_phone_that_registered_over_tcp_is_called_over_its_connection() {
     let mut world = World::start(&["desk"], Vec::new());
     let script = Script { tcp: true, ..Script::new(Answer::PickUp) };
     let mut phone = registered(&world, "desk", script).await;
-    let leg = world.dial(conference(1), to_user("desk")).await;
-    world.connected(conference(1), leg).await;
-    phone.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+    let (leg, _) = world.call(conference(1), "desk").await;
+    phone.confirmed().await;
     phone.hang_up();
     assert_eq!(world.expect_hung_up(leg).await, Cause::PeerHungUp { phone: false });
 }
@@ -97,9 +104,8 @@ async fn a_call_follows_its_phone_to_the_connection_it_makes_anew() {
     let mut world = World::start(&["desk"], Vec::new());
     let script = Script { tcp: true, ..Script::new(Answer::PickUp) };
     let mut phone = registered(&world, "desk", script).await;
-    let leg = world.dial(conference(1), to_user("desk")).await;
-    let snapshot = world.connected(conference(1), leg).await;
-    phone.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+    let (leg, snapshot) = world.call(conference(1), "desk").await;
+    phone.confirmed().await;
     // Its Contact is the address of the connection: nobody listens there.
     phone.disconnect();
     phone.registered().await;
@@ -113,9 +119,8 @@ async fn a_call_is_forwarded_by_the_phone_that_is_called() {
     let away = Redirecting::start("<sip:lobby@wherever.example>");
     let mut world = World::start_with(&["desk", "lobby"], Vec::new(), vec![away.binding("desk")], |_| {});
     let mut lobby = registered(&world, "lobby", Script::new(Answer::PickUp)).await;
-    let leg = world.dial(conference(1), to_user("desk")).await;
-    world.connected(conference(1), leg).await;
-    lobby.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+    world.call(conference(1), "desk").await;
+    lobby.confirmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,7 +144,7 @@ async fn a_trunk_sends_us_to_another_gateway() {
     let mut world = World::start(&[], vec![trunk("carrier", carrier.address, &["+"])]);
     let leg = world.dial(conference(1), to_number("+12065550123")).await;
     world.connected(conference(1), leg).await;
-    gateway.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+    gateway.confirmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,8 +152,7 @@ async fn levels_are_told_to_whoever_watches() {
     let mut world = World::start(&["desk"], Vec::new());
     let _phone = registered(&world, "desk", Script::new(Answer::PickUp).saying(440.0)).await;
     let mut happenings = world.switch.happenings();
-    let leg = world.dial(conference(1), to_user("desk")).await;
-    world.connected(conference(1), leg).await;
+    let (leg, _) = world.call(conference(1), "desk").await;
     world.mix(conference(1), &[(leg, 0)]).await;
     let loud = async {
         loop {
@@ -196,9 +200,8 @@ async fn every_device_rings_and_the_first_answer_wins() {
     let mut world = World::start(&["desk"], Vec::new());
     let mut rings = registered(&world, "desk", Script::new(Answer::Ring)).await;
     let mut answers = registered(&world, "desk", Script::new(Answer::PickUp)).await;
-    let leg = world.dial(conference(1), to_user("desk")).await;
-    world.connected(conference(1), leg).await;
-    answers.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+    world.call(conference(1), "desk").await;
+    answers.confirmed().await;
     rings.expect("a CANCEL", |heard| matches!(heard, Heard::Ended { cancelled: true, .. }).then_some(())).await;
 }
 
@@ -206,8 +209,7 @@ async fn every_device_rings_and_the_first_answer_wins() {
 async fn the_phone_hangs_up() {
     let mut world = World::start(&["desk"], Vec::new());
     let phone = registered(&world, "desk", Script::new(Answer::PickUp)).await;
-    let leg = world.dial(conference(1), to_user("desk")).await;
-    world.connected(conference(1), leg).await;
+    let (leg, _) = world.call(conference(1), "desk").await;
     phone.hang_up();
     assert_eq!(world.expect_hung_up(leg).await, Cause::PeerHungUp { phone: false });
     // Late orders are answered, once each, and no SIP is sent for them.
@@ -219,9 +221,8 @@ async fn the_phone_hangs_up() {
 async fn a_phone_puts_us_on_hold_and_takes_us_back() {
     let mut world = World::start(&["desk"], Vec::new());
     let mut phone = registered(&world, "desk", Script::new(Answer::PickUp)).await;
-    let leg = world.dial(conference(1), to_user("desk")).await;
-    world.connected(conference(1), leg).await;
-    phone.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+    let (leg, _) = world.call(conference(1), "desk").await;
+    phone.confirmed().await;
     for held in [true, false] {
         phone.hold(held);
         let mut reshaped = false;
@@ -307,14 +308,7 @@ async fn a_phone_on_this_machine_is_reached_whatever_the_public_address() {
         config.sip.public_address = Some("192.0.2.7".parse().unwrap());
         config.media.bind = None;
     });
-    let script = Script::new(Answer::PickUp).saying(440.0).hearing(&[440.0]);
-    let mut phone = registered(&world, "desk", script).await;
-    let leg = world.dial(conference(1), to_user("desk")).await;
-    world.connected(conference(1), leg).await;
-    phone.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
-    assert_eq!(world.news(leg).await.1, LegNews::MediaUp);
-    phone.hang_up();
-    assert_eq!(world.expect_hung_up(leg).await, Cause::PeerHungUp { phone: false });
+    a_call_works(&mut world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -345,12 +339,9 @@ async fn a_leg_moves_to_another_conference_and_its_sound_has_no_hole() {
     let mut moves = registered(&world, "moves", script(440.0)).await;
     let mut stays = registered(&world, "stays", script(700.0)).await;
     let mut waits = registered(&world, "waits", script(1000.0)).await;
-    let leg = world.dial(conference(1), to_user("moves")).await;
-    world.connected(conference(1), leg).await;
-    let stays_leg = world.dial(conference(1), to_user("stays")).await;
-    world.connected(conference(1), stays_leg).await;
-    let waits_leg = world.dial(conference(2), to_user("waits")).await;
-    world.connected(conference(2), waits_leg).await;
+    let (leg, _) = world.call(conference(1), "moves").await;
+    let (stays_leg, _) = world.call(conference(1), "stays").await;
+    let (waits_leg, _) = world.call(conference(2), "waits").await;
     world.mix(conference(1), &[(leg, 0), (stays_leg, 0)]).await;
     world.mix(conference(2), &[(waits_leg, 0)]).await;
     moves.hears_exactly(&[false, true, false]).await;
@@ -407,9 +398,8 @@ async fn after_a_restart_legs_are_ended_from_their_snapshots_and_contacts_still_
                 .await,
         );
     }
-    let leg = world.dial(conference(1), to_user("desk")).await;
-    let snapshot = world.connected(conference(1), leg).await;
-    desk.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+    let (leg, snapshot) = world.call(conference(1), "desk").await;
+    desk.confirmed().await;
     let ringing = world.dial(conference(1), to_user("lobby")).await;
     assert_eq!(world.news(ringing).await.1, LegNews::Ringing);
 
@@ -428,8 +418,7 @@ async fn after_a_restart_legs_are_ended_from_their_snapshots_and_contacts_still_
     world.hang_up(conference(1), unknown, None, None).await;
     assert_eq!(world.news(unknown).await, (conference(1), LegNews::HungUp(Cause::HungUpByApp)));
 
-    let again = world.dial(conference(2), to_user("desk")).await;
-    world.connected(conference(2), again).await;
+    world.call(conference(2), "desk").await;
     world.switch.shutdown().await;
     desk.expect("a BYE", |heard| matches!(heard, Heard::Ended { by_peer: true, .. }).then_some(())).await;
 }

@@ -7,8 +7,8 @@ use control::Cause;
 use sip::digest::DigestClient;
 use sip::message::{HeaderName, Message, Request, Response, parse_datagram};
 
-use crate::handset::{Answer, Heard, Script};
-use crate::harness::{PASSWORD, World, conference, to_user};
+use crate::handset::{Answer, Script};
+use crate::harness::{PASSWORD, World, conference};
 use crate::registered;
 
 /// A phone that registers other contacts each time, as fast as it is answered.
@@ -70,9 +70,8 @@ impl Restless {
 async fn registrations_are_refused_while_nobody_writes_them_down() {
     let mut world = World::start(&["desk", "busy"], Vec::new());
     let mut phone = registered(&world, "desk", Script::new(Answer::PickUp)).await;
-    let leg = world.dial(conference(1), to_user("desk")).await;
-    world.connected(conference(1), leg).await;
-    phone.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+    let (leg, _) = world.call(conference(1), "desk").await;
+    phone.confirmed().await;
 
     // Nobody takes the reports.
     let mut restless = Restless::new(&world, "busy");

@@ -15,10 +15,8 @@ async fn after_a_restart_people_hear_each_other_again_in_the_same_dialogs() {
     let mut a = registered(&world, "a", Script::new(Answer::PickUp).saying(440.0).hearing(&tones)).await;
     let mut b = registered(&world, "b", Script::new(Answer::PickUp).saying(700.0).hearing(&tones)).await;
     let bindings = world.bindings(2).await;
-    let leg_a = world.dial(conference(1), crate::to_user("a")).await;
-    let snapshot_a = world.connected(conference(1), leg_a).await;
-    let leg_b = world.dial(conference(1), crate::to_user("b")).await;
-    let snapshot_b = world.connected(conference(1), leg_b).await;
+    let (leg_a, snapshot_a) = world.call(conference(1), "a").await;
+    let (leg_b, snapshot_b) = world.call(conference(1), "b").await;
     world.mix(conference(1), &[(leg_a, 0), (leg_b, 0)]).await;
     a.hears_exactly(&[false, true]).await;
     b.hears_exactly(&[true, false]).await;
@@ -87,9 +85,8 @@ async fn a_phone_that_hung_up_meanwhile_is_heard_once_its_leg_is_taken_up() {
     let mut world = World::start(&["desk"], Vec::new());
     let mut desk = registered(&world, "desk", Script::new(Answer::PickUp)).await;
     let bindings = world.bindings(1).await;
-    let leg = world.dial(conference(1), crate::to_user("desk")).await;
-    let snapshot = world.connected(conference(1), leg).await;
-    desk.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
+    let (leg, snapshot) = world.call(conference(1), "desk").await;
+    desk.confirmed().await;
     let sip = world.sip();
     drop(world);
     let mut world = World::restart(&["desk"], bindings, sip).await;
@@ -106,8 +103,7 @@ async fn a_phone_that_is_gone_is_told_as_such_and_one_of_an_unknown_form_too() {
     let mut world = World::start(&["desk"], Vec::new());
     let desk = registered(&world, "desk", Script::new(Answer::PickUp)).await;
     let bindings = world.bindings(1).await;
-    let leg = world.dial(conference(1), crate::to_user("desk")).await;
-    let snapshot = world.connected(conference(1), leg).await;
+    let (leg, snapshot) = world.call(conference(1), "desk").await;
     let sip = world.sip();
     drop(world);
     let mut world = World::restart(&["desk"], bindings, sip).await;
@@ -139,8 +135,7 @@ async fn a_phone_rings_on_through_a_restart_and_is_heard_when_it_answers() {
     let mut desk = registered(&world, "desk", Script::new(Answer::PickUp).saying(440.0).hearing(&tones)).await;
     let mut lobby = registered(&world, "lobby", Script::new(Answer::Ring).saying(700.0).hearing(&tones)).await;
     let bindings = world.bindings(2).await;
-    let leg = world.dial(conference(1), crate::to_user("desk")).await;
-    let snapshot = world.connected(conference(1), leg).await;
+    let (leg, snapshot) = world.call(conference(1), "desk").await;
     let ringing = world.dial(conference(1), crate::to_user("lobby")).await;
     assert_eq!(world.news(ringing).await.1, LegNews::Ringing);
     lobby.expect("the INVITE", |heard| matches!(heard, Heard::Invited { .. }).then_some(())).await;
@@ -171,8 +166,7 @@ async fn a_leg_that_two_conferences_ask_for_is_told_to_both_and_belongs_to_the_n
     let mut world = World::start(&["desk"], Vec::new());
     let desk = registered(&world, "desk", Script::new(Answer::PickUp)).await;
     let bindings = world.bindings(1).await;
-    let leg = world.dial(conference(1), crate::to_user("desk")).await;
-    let snapshot = world.connected(conference(1), leg).await;
+    let (leg, snapshot) = world.call(conference(1), "desk").await;
     let sip = world.sip();
     drop(world);
     let mut world = World::restart(&["desk"], bindings, sip).await;
@@ -201,10 +195,8 @@ async fn a_leg_that_is_handed_over_in_the_middle_of_the_restart_is_heard_where_i
     let mut moves = registered(&world, "moves", Script::new(Answer::PickUp).saying(440.0).hearing(&tones)).await;
     let mut stays = registered(&world, "stays", Script::new(Answer::PickUp).saying(700.0).hearing(&tones)).await;
     let bindings = world.bindings(2).await;
-    let moving = world.dial(conference(1), crate::to_user("moves")).await;
-    let snapshot = world.connected(conference(1), moving).await;
-    let staying = world.dial(conference(2), crate::to_user("stays")).await;
-    let other = world.connected(conference(2), staying).await;
+    let (moving, snapshot) = world.call(conference(1), "moves").await;
+    let (staying, other) = world.call(conference(2), "stays").await;
     let sip = world.sip();
     drop(world);
     let mut world = World::restart(&["moves", "stays"], bindings, sip).await;

@@ -12,13 +12,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use control::{Cause, LegNews};
 use sip::message::{Via, parse_datagram};
 
 use self::corpus::{Case, Verdict, cases, ipv6_cases};
-use crate::handset::{Answer, Heard, Script};
-use crate::harness::{World, conference, to_user};
-use crate::registered;
+use crate::a_call_works;
+use crate::harness::World;
 
 /// Long enough for any machine; only a server that is dead keeps us waiting for so long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -211,16 +209,6 @@ fn ask_over_tcp(server: SocketAddr, number: usize, message: &[u8]) -> Vec<u16> {
     }
     let answers = String::from_utf8_lossy(&answers);
     answers.lines().filter(|line| line.starts_with("SIP/2.0 ")).map(status).collect()
-}
-
-async fn a_call_works(world: &mut World) {
-    let mut phone = registered(world, "desk", Script::new(Answer::PickUp)).await;
-    let leg = world.dial(conference(1), to_user("desk")).await;
-    world.connected(conference(1), leg).await;
-    phone.expect("the ACK", |heard| matches!(heard, Heard::Confirmed).then_some(())).await;
-    assert_eq!(world.news(leg).await.1, LegNews::MediaUp);
-    phone.hang_up();
-    assert_eq!(world.expect_hung_up(leg).await, Cause::PeerHungUp { phone: false });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

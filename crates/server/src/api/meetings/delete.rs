@@ -1,6 +1,7 @@
 //! `DELETE …/onlineMeetings/{id}`: nobody can join any more; those who are in it stay.
 
 use axum::extract::{Path, State};
+use control::UserId;
 use http::StatusCode;
 
 use crate::api::error::ApiError;
@@ -14,9 +15,7 @@ pub(in crate::api) async fn delete(
     ask: Ask,
 ) -> Result<Reply, ApiError> {
     ask.caller.may(&[Permission::WriteMeetings])?;
-    let meeting = super::find(&ask, &service, &meeting, None).await?;
-    service.store.delete_meeting(meeting.id).await?;
-    Ok(Reply::empty(StatusCode::NO_CONTENT))
+    deleted(&ask, &service, &meeting, None).await
 }
 
 pub(in crate::api) async fn delete_of_user(
@@ -26,7 +25,11 @@ pub(in crate::api) async fn delete_of_user(
 ) -> Result<Reply, ApiError> {
     ask.caller.may(&[Permission::WriteMeetings])?;
     let user = super::user(&ask, &service.directory(), &user)?;
-    let meeting = super::find(&ask, &service, &meeting, Some(user)).await?;
+    deleted(&ask, &service, &meeting, Some(user)).await
+}
+
+async fn deleted(ask: &Ask, service: &Service, key: &str, organizer: Option<UserId>) -> Result<Reply, ApiError> {
+    let meeting = super::find(ask, service, key, organizer).await?;
     service.store.delete_meeting(meeting.id).await?;
     Ok(Reply::empty(StatusCode::NO_CONTENT))
 }
