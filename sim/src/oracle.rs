@@ -371,9 +371,14 @@ impl Oracle {
                 self.broken(now, format!("call {id} has ended, and its bot was not told"));
             }
         }
+        // A call that became a group while it was being replaced goes on for those who have come.
+        let groups = conferences.iter().filter(|conference| !conference.is_peer_to_peer());
+        let grown: BTreeSet<String> = groups.flat_map(Conference::calls).map(|call| call.id.to_string()).collect();
         for (id, operation) in &self.operations {
             if operation.ended == Some(true)
-                && let Some(replaced) = operation.replaces.as_ref().filter(|replaced| live.contains(*replaced))
+                && let Some(replaced) = operation.replaces.as_ref()
+                && live.contains(replaced)
+                && !grown.contains(replaced)
             {
                 // INV-16
                 self.broken.push(format!("{now:>7} {id} has completed, and call {replaced} is still there"));

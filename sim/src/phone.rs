@@ -132,8 +132,8 @@ const T1_MS: u64 = 500;
 const T2_MS: u64 = 4_000;
 const GIVE_UP_MS: u64 = 32_000;
 
-/// Longer than any invitation.
-const RINGS_FOR_MS: u64 = 100_000;
+/// Longer than any world: whoever rings has to be answered, or told that nobody calls any longer.
+const RINGS_FOR_MS: u64 = 3_600_000;
 
 impl Phone {
     pub(crate) fn new(user: &str, address: SocketAddr, temper: Temper, chance: Chance) -> Self {
@@ -392,8 +392,12 @@ impl Phone {
 
     fn reinvited(&mut self, source: SocketAddr, request: &Request, id: u64, cseq: u32) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if cseq <= call.their_cseq {
-            self.complaints.push(format!("re-INVITE with CSeq {cseq} after {}", call.their_cseq));
+        if cseq == call.their_cseq {
+            self.complaints.push(format!("re-INVITE with CSeq {cseq} a second time"));
+        }
+        if cseq < call.their_cseq {
+            // Of an earlier process, overtaken on its way (RFC 3261 §12.2.2).
+            return self.respond_to(source, request, 500, None);
         }
         call.their_cseq = cseq;
         if call.asked.is_some() {
@@ -559,6 +563,8 @@ impl Phone {
             match (said, call.state) {
                 // RFC 3261 §13.3.1.4: no ACK ever came.
                 (Said::Final, State::Answered) => {
+                    let complaint = format!("its answer in {} was never acknowledged", call.call_id);
+                    self.complaints.push(complaint);
                     call.last_final = None;
                     call.state = State::Leaving;
                     self.ask(id, Method::Bye, None);

@@ -422,6 +422,13 @@ pub(crate) fn answered(world: &mut World, bot: usize, request: u64, status: u16,
                 world.oracle.broken(now, format!("{context} was asked again, and began {id} after {before:?}"));
             }
             world.oracle.accepted(now, &world.disk, &id, &call, fetch.as_ref(), &context);
+            // Whoever is being fetched is not wanted any more, and the leg may be on its way.
+            if fetch.is_some()
+                && let Some(participant) = body["participants"][0]["participantId"].as_str()
+                && world.chance.permille(120)
+            {
+                ask(world, bot, What::Remove { call, participant: participant.to_owned() });
+            }
         }
         What::Remove { .. } | What::Delete { .. } | What::KeepAlive { .. } | What::Look { .. } => {}
     }

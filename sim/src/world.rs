@@ -186,6 +186,10 @@ impl World {
         self.check_agreement();
         self.farewell();
         self.run_for(FAREWELL_MS);
+        if self.phones.iter().any(|phone| phone.forgotten > 0) {
+            // RFC 4028: a leg whose phone knows nothing of it any more ends when its session is refreshed.
+            self.run_for(SESSION_MS);
+        }
         self.check_nothing_is_left();
         self.faults.phones = self.phones.iter().map(|phone| phone.faults).sum();
         {
@@ -687,6 +691,7 @@ const TICK_MS: u64 = 20;
 /// An invitee rings for a minute, a BYE is repeated for half of one, and a courier pauses for as long.
 const CALM_MS: u64 = 150_000;
 const FAREWELL_MS: u64 = 120_000;
+const SESSION_MS: u64 = 1_800_000;
 
 fn first_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);

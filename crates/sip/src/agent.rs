@@ -52,10 +52,10 @@ use crate::message::{Malformed, Message, Method, is_keep_alive, mask_credentials
 use crate::transaction::Timing;
 
 pub use vocabulary::{
-    AgentConfig, Algorithm, Binding, Branch, Caller, CancelDerived, ConnectId, Counters, Credentials, Dial, Direction,
-    EndReason, FailedBecause, Flow, GuessLimits, HangUpCause, Hint, Incoming, IncomingPolicy, Input, LegKey, Lookup,
-    Nobody, Order, Output, QueryId, Register, Registered, RegistrarConfig, Report, Snapshot, TakeUp, Tone, Transport,
-    UnboundBecause, Users,
+    AgentConfig, Algorithm, Binding, Branch, Caller, CancelDerived, ConnectId, Counters, Credentials, Dial, Dialled,
+    Direction, EndReason, FailedBecause, Flow, GuessLimits, HangUpCause, Hint, Incoming, IncomingPolicy, Input, LegKey,
+    Lookup, Nobody, Order, Output, QueryId, Register, Registered, RegistrarConfig, Report, Snapshot, TakeUp, Tone,
+    Transport, UnboundBecause, Users,
 };
 
 /// Most branches of one leg that ring at once.
@@ -96,6 +96,8 @@ pub struct Agent {
 
     legs: BTreeMap<LegKey, Leg>,
     dialogs: BTreeMap<DialogId, LegKey>,
+    /// Legs that were hung up while they rang, and how many requests have to end until that is told.
+    withdrawn: BTreeMap<LegKey, usize>,
     /// Late answers to calls of an earlier process that are being ended.
     strays: BTreeMap<DialogId, Instant>,
     registrations: BTreeMap<u64, Registration>,
@@ -157,6 +159,7 @@ impl Agent {
             last_server: 0,
             legs: BTreeMap::new(),
             dialogs: BTreeMap::new(),
+            withdrawn: BTreeMap::new(),
             strays: BTreeMap::new(),
             registrations: BTreeMap::new(),
             withheld,

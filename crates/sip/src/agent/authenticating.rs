@@ -40,8 +40,14 @@ impl Agent {
             Owner::Within { leg } => self.next_number(*leg).map(|next| (next, None)),
             Owner::Prack { invite, to_tag } => self.prack_again(*invite, to_tag).map(|next| (next, None)),
             Owner::Registration { key } => self.registration_again(*key).map(|next| (next, None)),
-            Owner::Ping { .. } | Owner::Bye { .. } | Owner::Nobody => Some((cseq.number + 1, None)),
-            Owner::Won { .. } | Owner::Adrift | Owner::Ack { .. } | Owner::AckAdrift { .. } => None,
+            Owner::Ping { .. } | Owner::Bye { .. } | Owner::Parting { .. } | Owner::Nobody => {
+                Some((cseq.number + 1, None))
+            }
+            Owner::Won { .. }
+            | Owner::Adrift
+            | Owner::Withdrawn { .. }
+            | Owner::Ack { .. }
+            | Owner::AckAdrift { .. } => None,
         };
         let Some((number, branch)) = next else { return false };
         request.headers.set(HeaderName::CSeq, CSeq { number, ..cseq });
@@ -68,6 +74,8 @@ impl Agent {
             | Owner::Nobody
             | Owner::Won { .. }
             | Owner::Adrift
+            | Owner::Withdrawn { .. }
+            | Owner::Parting { .. }
             | Owner::Ack { .. }
             | Owner::AckAdrift { .. } => {}
         }

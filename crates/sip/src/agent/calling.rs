@@ -11,7 +11,9 @@ use super::network::Hop;
 use super::peers::Peer;
 use super::servers::{ALLOW, SUPPORTED, SUPPORTED_WITH_RELIABLE};
 use super::talking::{Session, add_wish};
-use super::vocabulary::{Branch, Caller, CancelDerived, Credentials, Dial, FailedBecause, HangUpCause, LegKey, Report};
+use super::vocabulary::{
+    Branch, Caller, CancelDerived, Credentials, Dial, Dialled, FailedBecause, HangUpCause, LegKey, Report,
+};
 use super::{Agent, BRANCHES_MAX, Due, Leg};
 use crate::dialog::Dialog;
 use crate::digest::DigestClient;
@@ -366,7 +368,10 @@ impl Agent {
     }
 
     pub(super) fn hang_up_calling(&mut self, leg: LegKey, cause: &HangUpCause) {
-        self.end_calling(leg, cause, Failure::ours(487, FailedBecause::Cancelled));
+        let Some(Leg::Calling(calling)) = self.legs.remove(&leg) else { return };
+        self.alarms.set(Due::Leg(leg), None);
+        let invites: Vec<_> = calling.invites().collect();
+        self.withdraw(leg, invites, cause);
     }
 
     /// Time for a leg that rings.
@@ -396,41 +401,61 @@ impl Agent {
         self.watch_leg(leg);
     }
 
+    pub(super) fn report_withdrawn(&mut self, leg: LegKey) {
+        self.report_failed(leg, Failure::ours(487, FailedBecause::Cancelled));
+    }
+
     fn report_failed(&mut self, leg: LegKey, failure: Failure) {
         let Failure { status, phrase, because, retry_after, contacts } = failure;
         self.report(Report::Failed { leg, status, because, phrase, retry_after, contacts });
     }
 
     /// Ends an INVITE of an earlier process: the names are derived again. Where authentication may have taken a second
-    /// request, both are cancelled; the peer answers 481 to the one that it does not know.
+    /// request, both are cancelled; the peer answers 481 to the one that it does not know. The end is told when all are
+    /// answered.
     pub(super) fn cancel_derived(&mut self, order: CancelDerived) {
-        let CancelDerived { leg, caller, branches, has_credentials, cause } = order;
-        if self.legs.contains_key(&leg) {
-            return;
-        }
-        for (index, branch) in branches.into_iter().take(BRANCHES_MAX).enumerate() {
-            let hop = hop_of(&branch, branch.request_uri.clone());
-            let mut attempt = Attempt {
-                names: self.naming.of_call(leg, index),
-                cseq: 0,
-                targets: VecDeque::new(),
-                invite: None,
-                started_at: self.now,
-                reported: BTreeSet::new(),
-                is_heard: false,
-                early_sdp: None,
-                wish: Wish::of(Duration::ZERO),
-                branch,
-            };
-            for number in 1..=if has_credentials { 2 } else { 1 } {
-                attempt.cseq = number;
-                let via_branch = self.naming.invite_branch(&attempt.names.call_id, number);
-                let request = invite(&caller, &attempt, attempt.branch.request_uri.clone(), &[], &[]);
-                let mut cancel = with_same_branch(&request, Method::Cancel, None);
-                add_reason(&mut cancel, &cause);
-                let branch = Some(via_branch);
-                self.send(Sending { branch, ..Sending::new(cancel, hop.clone(), Owner::Nobody) });
+        let CancelDerived { leg, caller, calls, but, cause } = order;
+        let answered = but.map(|snapshot| Dialog::restore(&snapshot).map(|restored| restored.dialog.id.call_id));
+        let owner = match answered {
+            None if self.legs.contains_key(&leg) || self.withdrawn.contains_key(&leg) => return,
+            None => Owner::Parting { leg },
+            Some(_) => Owner::Nobody,
+        };
+        let answered = answered.and_then(Result::ok);
+        let mut left = 0;
+        for Dialled { leg, branches, has_credentials } in calls {
+            for (index, branch) in branches.into_iter().take(BRANCHES_MAX).enumerate() {
+                let names = self.naming.of_call(leg, index);
+                if answered.as_ref() == Some(&names.call_id) {
+                    continue;
+                }
+                let hop = hop_of(&branch, branch.request_uri.clone());
+                let mut attempt = Attempt {
+                    names,
+                    cseq: 0,
+                    targets: VecDeque::new(),
+                    invite: None,
+                    started_at: self.now,
+                    reported: BTreeSet::new(),
+                    is_heard: false,
+                    early_sdp: None,
+                    wish: Wish::of(Duration::ZERO),
+                    branch,
+                };
+                for number in 1..=if has_credentials { 2 } else { 1 } {
+                    attempt.cseq = number;
+                    let via_branch = self.naming.invite_branch(&attempt.names.call_id, number);
+                    let request = invite(&caller, &attempt, attempt.branch.request_uri.clone(), &[], &[]);
+                    let mut cancel = with_same_branch(&request, Method::Cancel, None);
+                    add_reason(&mut cancel, &cause);
+                    let branch = Some(via_branch);
+                    self.send(Sending { branch, ..Sending::new(cancel, hop.clone(), owner.clone()) });
+                    left += 1;
+                }
             }
+        }
+        if owner != Owner::Nobody {
+            self.wait_for_withdrawn(leg, left);
         }
     }
 }

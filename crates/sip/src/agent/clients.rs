@@ -69,7 +69,16 @@ pub(super) enum Owner {
         reason: EndReason,
         local: bool,
     },
-    /// CANCEL, and the BYE of what nobody knows of: whatever becomes of them, nobody is told.
+    /// An INVITE of a leg that was hung up while it rang: its end is told once this one has ended.
+    Withdrawn {
+        leg: LegKey,
+    },
+    /// The CANCEL or the BYE with which such an INVITE is ended, where that is all there is to wait for.
+    Parting {
+        leg: LegKey,
+    },
+    /// A CANCEL of an INVITE that is waited for itself, and the BYE of what nobody knows of: whatever becomes of them,
+    /// nobody is told.
     Nobody,
 }
 
@@ -170,6 +179,16 @@ impl Sending {
 }
 
 impl ClientTransaction {
+    /// Whether anybody wants it to arrive, by whatever way.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.cancelling == Cancelling::No && !matches!(self.owner, Owner::Adrift | Owner::Withdrawn { .. })
+    }
+
+    /// RFC 3261 §9.1: a CANCEL goes where its INVITE went and has its branch, or it cancels nothing.
+    fn may_go_elsewhere(&self) -> bool {
+        self.request.method != Method::Cancel && self.walk.has_more()
+    }
+
     /// A leg's request that still waits for its final response.
     pub(super) fn is_owed(&self) -> bool {
         let is_of_a_leg = !matches!(self.owner, Owner::Registration { .. } | Owner::Ping { .. } | Owner::Prack { .. });
@@ -332,7 +351,7 @@ impl Agent {
         if matches!(transaction.owner, Owner::Within { .. }) {
             // Nobody rings within a dialog: a peer that takes longer has lost our request or its answer.
             transaction.abandon_at = Some(self.now + self.timing.give_up() * 3 / 2);
-        } else if transaction.walk.has_more() {
+        } else if transaction.may_go_elsewhere() {
             // RFC 3263 §4.3 waits for the transaction's end, 32 s; nobody who calls does.
             transaction.move_on_at = Some(self.now + self.config.failover_after);
         }
@@ -377,6 +396,8 @@ impl Agent {
             Owner::Attempt { .. }
             | Owner::Won { .. }
             | Owner::Adrift
+            | Owner::Withdrawn { .. }
+            | Owner::Parting { .. }
             | Owner::Within { .. }
             | Owner::Prack { .. }
             | Owner::Registration { .. }
@@ -521,6 +542,8 @@ impl Agent {
             Owner::Won { leg } => self.success_repeated(key, leg, response),
             Owner::Within { leg } => self.within_answered(key, leg, response),
             Owner::Bye { leg, reason, local } => self.bye_ended(leg, reason, local),
+            Owner::Withdrawn { leg } => self.withdrawn_was_answered(key, leg, response),
+            Owner::Parting { leg } => self.withdrawn_ended(leg),
             Owner::Adrift
             | Owner::Prack { .. }
             | Owner::Ack { .. }
@@ -537,8 +560,7 @@ impl Agent {
         }
         let Some(transaction) = self.clients.get(&key) else { return };
         // RFC 3263 §4.3: a server that is overloaded is as good as one that is not there.
-        let is_wanted = transaction.cancelling == Cancelling::No && transaction.owner != Owner::Adrift;
-        let has_more = transaction.walk.has_more();
+        let (is_wanted, has_more) = (transaction.is_wanted(), transaction.may_go_elsewhere());
         if let (503, Some(way), Some(time)) = (response.status, transaction.way, retry_after(response)) {
             // RFC 3261 §21.5.4: it is left alone for as long as it says, while there are others.
             self.network.shun(self.now, (way.transport, way.destination), time);
@@ -554,6 +576,8 @@ impl Agent {
             Owner::Registration { key: registration } => self.registration_answered(key, registration, response),
             Owner::Ping { key } => self.ping_ended(key, true),
             Owner::Bye { leg, reason, local } => self.bye_ended(leg, reason, local),
+            Owner::Withdrawn { leg } => self.withdrawn_was_refused(key, leg),
+            Owner::Parting { leg } => self.withdrawn_ended(leg),
             Owner::Won { .. }
             | Owner::Adrift
             | Owner::Prack { .. }
@@ -595,11 +619,10 @@ impl Agent {
     /// Goes on to the next address of the hop, or tells the owner.
     fn lose_or_try_on(&mut self, key: ClientKey, lost: Lost) {
         let Some(transaction) = self.clients.get_mut(&key) else { return };
-        let is_wanted = transaction.cancelling == Cancelling::No && transaction.owner != Owner::Adrift;
         if let Some(way) = transaction.way {
             self.network.shun(self.now, (way.transport, way.destination), SHUN_FOR);
         }
-        if is_wanted && transaction.walk.has_more() {
+        if transaction.is_wanted() && transaction.may_go_elsewhere() {
             transaction.abandon_at = None;
             self.unindex(key);
             self.unsent.push_back(key);
@@ -623,6 +646,7 @@ impl Agent {
             Owner::Registration { key: registration } => self.registration_lost(key, registration, lost),
             Owner::Ping { key } => self.ping_ended(key, false),
             Owner::Bye { leg, reason, local } => self.bye_ended(leg, reason, local),
+            Owner::Withdrawn { leg } | Owner::Parting { leg } => self.withdrawn_ended(leg),
             Owner::Won { .. } | Owner::Adrift | Owner::Prack { .. } | Owner::AckAdrift { .. } | Owner::Nobody => {}
         }
     }

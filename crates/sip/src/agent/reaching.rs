@@ -69,7 +69,7 @@ impl Agent {
     pub(super) fn is_sent_otherwise(&mut self, key: ClientKey) -> bool {
         let Some(transaction) = self.clients.get(&key) else { return false };
         // What its dialog has left behind goes nowhere else.
-        let is_wanted = transaction.owner != Owner::Adrift && transaction.detours < DETOURS_MAX;
+        let is_wanted = transaction.is_wanted() && transaction.detours < DETOURS_MAX;
         let Some(phone) = transaction.phone.clone().filter(|_| is_wanted) else { return false };
         if let Some(way) = self.newest_way_to(&phone) {
             return self.send_again(key, way);
@@ -114,6 +114,8 @@ impl Agent {
             Owner::Attempt { .. }
             | Owner::Won { .. }
             | Owner::Adrift
+            | Owner::Withdrawn { .. }
+            | Owner::Parting { .. }
             | Owner::Ack { .. }
             | Owner::AckAdrift { .. }
             | Owner::Registration { .. }

@@ -340,6 +340,16 @@ impl Agent {
             self.send_within(leg, ack, Owner::Nobody);
             return;
         }
+        let newest = match &session.ack {
+            Ack::None => None,
+            Ack::Held { number, .. } | Ack::Asked { number } | Ack::Sent { number, .. } => Some(*number),
+        };
+        if newest.is_some_and(|newest| asked < newest) {
+            // A later re-INVITE was acknowledged meanwhile, or is about to be; the ACK of this one was lost.
+            let ack = session.dialog.ack(asked);
+            self.send_within(leg, ack, Owner::Nobody);
+            return;
+        }
         if let Ack::Sent { number, way, bytes } = &session.ack
             && *number == asked
         {

@@ -375,13 +375,23 @@ pub struct TakeUp {
 /// [`Order::CancelDerived`], with what the [`Dial`] of the earlier process said.
 #[derive(Clone, Debug)]
 pub struct CancelDerived {
+    /// Whose end is told, as [`Report::Failed`], when every CANCEL is answered or lost.
     pub leg: LegKey,
     pub caller: Caller,
-    /// All branches of the leg, in the same order.
+    pub calls: Vec<Dialled>,
+    /// The dialog of the branch that has answered: that one is left alone, and nobody is told of the others.
+    pub but: Option<Snapshot>,
+    pub cause: HangUpCause,
+}
+
+/// What one [`Dial`] of an earlier process has made ring.
+#[derive(Clone, Debug)]
+pub struct Dialled {
+    pub leg: LegKey,
+    /// All branches, in the same order.
     pub branches: Vec<Branch>,
     /// Whether the peer may have asked who calls, so that a second INVITE was sent.
     pub has_credentials: bool,
-    pub cause: HangUpCause,
 }
 
 /// One device, or one chain of targets that stand in for each other, that rings.

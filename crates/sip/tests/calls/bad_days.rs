@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
-use sip::agent::{CancelDerived, EndReason, FailedBecause, HangUpCause, IncomingPolicy, Order, Report};
+use sip::agent::{CancelDerived, Dialled, EndReason, FailedBecause, HangUpCause, IncomingPolicy, Order, Report};
 
-use crate::world::{ANSWER, LEG, World, config, dial, seconds};
+use crate::world::{ANSWER, LEG, OFFER, World, config, dial, seconds};
 
 /// Loses the first `count` messages that begin like this.
 fn lose(world: &mut World, start: &'static str, contains: &'static str, count: usize) {
@@ -33,6 +34,30 @@ fn a_lost_ack_is_sent_again_for_each_repeated_200() {
     lose(&mut world, "ACK", "", 2);
     world.connect(0, 1);
     assert_eq!(world.count_sent(0, "ACK"), 3);
+    world.hang_up(0, LEG);
+    world.settle();
+}
+
+#[test]
+fn a_lost_ack_is_sent_again_after_a_reinvite_too() {
+    // RFC 3261 §13.2.2.4
+    let mut world = World::pair(2);
+    let mut left = 1;
+    world.filter = Some(Box::new(move |text| {
+        let fits = left > 0 && text.starts_with("ACK") && text.contains("CSeq: 1 ACK");
+        left -= usize::from(fits);
+        fits
+    }));
+    let leg = world.answer(0, 1);
+    world.wait(0, |report| matches!(report, Report::Answered { .. }).then_some(()));
+    world.order(0, Order::Confirm { leg: LEG });
+    world.order(0, Order::Reinvite { leg: LEG, offer: OFFER.to_vec() });
+    world.wait(1, |report| matches!(report, Report::Confirmed { .. }).then_some(()));
+    if world.wait(1, |report| matches!(report, Report::Offered { .. }).then_some(true)) {
+        world.order(1, Order::AnswerOffer { leg, sdp: ANSWER.to_vec() });
+    }
+    world.run_for(seconds(40));
+    assert_eq!(world.count_sent(1, "BYE"), 0, "its answer was acknowledged");
     world.hang_up(0, LEG);
     world.settle();
 }
@@ -99,12 +124,59 @@ fn who_stops_waits_for_the_487_and_acknowledges_it() {
     world.run_for(seconds(1));
     lose(&mut world, "CANCEL", "", 1);
     world.hang_up(0, LEG);
-    world.wait_ended(0);
     assert!(!world.nodes[0].agent.is_settled(), "it still rings");
-    world.run_for(seconds(2));
+    world.wait_ended(0);
     assert_eq!(world.count_sent(0, "ACK"), 1);
     assert!(world.nodes[0].agent.is_settled());
     world.wait_ended(1);
+    world.settle();
+}
+
+#[test]
+fn whoever_hangs_up_a_phone_that_rings_is_told_when_it_has_stopped() {
+    // A process that dies in between must not have said that the leg is over: nobody would cancel the INVITE.
+    let mut world = World::pair(6);
+    // While nothing provisional is heard, no CANCEL may be sent (RFC 3261 §9.1).
+    world.filter = Some(Box::new(|text| text.starts_with("SIP/2.0 1")));
+    world.dial(0, LEG, &[1]);
+    let leg = world.wait_incoming(1);
+    world.hang_up(0, LEG);
+    world.run_for(seconds(1));
+    assert_eq!((world.count_sent(0, "CANCEL"), world.nodes[0].reports.len()), (0, 0));
+    world.filter = None;
+    world.order(1, Order::Ring { leg, status: 180, sdp: None });
+    lose(&mut world, "CANCEL", "", 2);
+    world.run_for(seconds(1));
+    assert!(world.count_sent(0, "CANCEL") > 0 && world.nodes[0].reports.is_empty(), "no CANCEL has arrived");
+    let told = world.wait_ended(0);
+    assert!(matches!(told, Report::Failed { because: FailedBecause::Cancelled, .. }), "{told:?}");
+    assert_eq!(world.count_sent(1, "SIP/2.0 487"), 1);
+    world.wait_ended(1);
+    world.settle();
+}
+
+#[test]
+fn whoever_hangs_up_a_phone_that_answers_at_that_moment_is_told_when_the_bye_is_answered() {
+    let mut world = World::pair(6);
+    world.dial(0, LEG, &[1]);
+    let leg = world.wait_incoming(1);
+    world.order(1, Order::Ring { leg, status: 180, sdp: None });
+    world.run_for(seconds(1));
+    world.take(0);
+    world.hang_up(0, LEG);
+    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    let mut byes = 2;
+    world.filter = Some(Box::new(move |text| {
+        let is_bye = byes > 0 && text.starts_with("BYE");
+        byes -= usize::from(is_bye);
+        text.starts_with("CANCEL") || is_bye
+    }));
+    world.run_for(Duration::from_millis(700));
+    assert!(world.count_sent(0, "BYE") > 0 && world.nodes[0].reports.is_empty(), "no BYE has arrived");
+    let told = world.wait_ended(0);
+    assert!(matches!(told, Report::Failed { because: FailedBecause::Cancelled, .. }), "{told:?}");
+    world.wait_ended(1);
+    world.filter = None;
     world.settle();
 }
 
@@ -232,11 +304,13 @@ fn a_later_process_cancels_what_an_earlier_one_began() {
         Order::CancelDerived(Box::new(CancelDerived {
             leg: LEG,
             caller: dialled.caller,
-            branches: dialled.branches,
-            has_credentials: false,
+            calls: vec![Dialled { leg: LEG, branches: dialled.branches, has_credentials: false }],
+            but: None,
             cause: HangUpCause::because(500, "Restarted"),
         })),
     );
+    assert!(world.nodes[0].reports.is_empty(), "were this process to die now, another would have to say it");
+    world.wait_ended(0);
     let ended = world.wait_ended(1);
     assert!(matches!(ended, Report::Ended { reason: EndReason::Cancelled { cause: Some(500) }, .. }), "{ended:?}");
     world.settle();

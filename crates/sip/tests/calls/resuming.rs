@@ -1,8 +1,11 @@
 //! A process dies, and another one of the same node takes its legs up: one of two agents is rebuilt from snapshots.
 
-use sip::agent::{Agent, AgentConfig, EndReason, FailedBecause, HangUpCause, LegKey, Order, Report, Snapshot, TakeUp};
+use sip::agent::{
+    Agent, AgentConfig, Branch, CancelDerived, Dialled, EndReason, FailedBecause, HangUpCause, LegKey, Order, Report,
+    Snapshot, TakeUp,
+};
 
-use super::world::{ANSWER, LEG, OFFER, World, config, seconds};
+use super::world::{ANSWER, LEG, OFFER, World, config, dial, seconds};
 
 /// The node that dies is 0, its phone 1.
 fn answered(world: &mut World) -> (LegKey, Snapshot) {
@@ -183,8 +186,8 @@ fn a_phone_that_rings_reliably_goes_on_ringing() {
     }
     assert_eq!(world.count_sent(0, "PRACK"), 2);
     world.restart(0, later());
-    let branches = vec![sip::agent::Branch::to_uri(world.uri(1))];
-    let again = crate::world::dial(LEG, branches, seconds(60));
+    let branches = vec![Branch::to_uri(world.uri(1))];
+    let again = dial(LEG, branches, seconds(60));
     world.order(0, Order::DialAgain(Box::new(again)));
     world.order(0, Order::TakenUp);
     world.wait(0, |report| matches!(report, Report::Ringing { status: 182, .. }).then_some(()));
@@ -288,5 +291,49 @@ fn an_unreadable_snapshot_is_said_to_be_lost() {
     let ended = world.wait_ended(0);
     assert!(matches!(ended, Report::Ended { leg: LEG, reason: EndReason::Lost, local: true }), "{ended:?}");
     world.order(0, Order::HangUp { leg: LEG, cause: HangUpCause::default() });
+    world.settle();
+}
+
+#[test]
+fn who_takes_a_leg_up_stops_the_other_devices_that_may_still_ring_and_nobody_else() {
+    let mut world = World::new(71);
+    (1..=3).map(config).for_each(|config| _ = world.add(config));
+    world.dial(0, LEG, &[1, 2]);
+    let answers = world.wait_incoming(1);
+    let rings = world.wait_incoming(2);
+    world.order(2, Order::Ring { leg: rings, status: 180, sdp: None });
+    world.run_for(seconds(1));
+    // The process dies before its CANCEL arrives.
+    world.filter = Some(Box::new(|text| text.starts_with("CANCEL")));
+    world.order(1, Order::Accept { leg: answers, sdp: ANSWER.to_vec() });
+    let snapshot = world.wait(0, |report| match report {
+        Report::Answered { snapshot, .. } => Some(snapshot.clone()),
+        _ => None,
+    });
+    world.order(0, Order::Confirm { leg: LEG });
+    world.run_for(seconds(1));
+    world.restart(0, later());
+    world.nodes[0].sent.clear();
+    world.filter = None;
+    let branches = [1, 2].map(|node| Branch::to_uri(world.uri(node))).to_vec();
+    let dialled = dial(LEG, branches, seconds(60));
+    take_up(&mut world, &snapshot);
+    world.order(
+        0,
+        Order::CancelDerived(Box::new(CancelDerived {
+            leg: LEG,
+            caller: dialled.caller,
+            calls: vec![Dialled { leg: LEG, branches: dialled.branches, has_credentials: false }],
+            but: Some(snapshot),
+            cause: HangUpCause::because(200, "Call completed elsewhere"),
+        })),
+    );
+    world.order(0, Order::TakenUp);
+    let ended = world.wait_ended(2);
+    assert!(matches!(ended, Report::Ended { reason: EndReason::Cancelled { cause: Some(200) }, .. }), "{ended:?}");
+    world.run_for(seconds(2));
+    assert_eq!(world.count_sent(0, "CANCEL"), 1, "the one that has answered is left alone");
+    world.hang_up(0, LEG);
+    world.wait_ended(1);
     world.settle();
 }

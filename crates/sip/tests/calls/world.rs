@@ -269,8 +269,7 @@ impl World {
         self.wait(node, |report| matches!(report, Report::Failed { .. } | Report::Ended { .. }).then(|| report.clone()))
     }
 
-    /// A call from one node to another, answered and confirmed; gives back the callee's leg.
-    /// The callee's leg of a call that is answered and not yet confirmed.
+    /// A call from one node to another, answered and not yet confirmed; gives back the callee's leg.
     pub(crate) fn answer(&mut self, caller: usize, callee: usize) -> LegKey {
         self.dial(caller, LEG, &[callee]);
         let leg = self.wait_incoming(callee);
@@ -278,6 +277,7 @@ impl World {
         leg
     }
 
+    /// The same, confirmed.
     pub(crate) fn connect(&mut self, caller: usize, callee: usize) -> LegKey {
         let leg = self.answer(caller, callee);
         self.wait(caller, |report| matches!(report, Report::Answered { .. }).then_some(()));

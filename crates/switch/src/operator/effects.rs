@@ -252,9 +252,15 @@ impl Operator {
         target: Option<&Target>,
     ) {
         let stored = snapshot.filter(|_| !self.gone.has(id)).and_then(restore);
-        if let Some(Stored { dialog, .. }) = stored {
-            let key = key_of(id, 0);
-            let said = reason_of(&cause);
+        let rang = target.filter(|_| snapshot.is_none() && !self.gone.has(id));
+        let key = key_of(id, 0);
+        let said = reason_of(&cause);
+        let order = match (stored, rang) {
+            (Some(Stored { dialog, .. }), _) => Some(Order::HangUpSnapshot { leg: key, snapshot: dialog, cause: said }),
+            (None, Some(target)) => Some(self.cancel_of(id, target, None, said)),
+            (None, None) => None,
+        };
+        if let Some(order) = order {
             let leg = Leg {
                 who: target.map_or_else(|| id.to_string(), who_of),
                 owner: conference,
@@ -266,25 +272,31 @@ impl Operator {
             };
             self.legs.insert(id, leg);
             self.by_key.insert(key, id);
-            self.order(Order::HangUpSnapshot { leg: key, snapshot: dialog, cause: said });
-            self.happen(id, What::HungUp { by_peer: false });
+            self.happen(id, if rang.is_some() { What::Cancelled } else { What::HungUp { by_peer: false } });
+            self.order(order);
             return;
-        }
-        if let Some(target) = target.filter(|_| snapshot.is_none() && !self.gone.has(id)) {
-            let (attempts, dialled, _) = self.attempts(target);
-            let caller = caller(&target.caller, CONTACT_USER, dialled == Dialled::Number);
-            for (number, attempt) in attempts.into_iter().enumerate() {
-                self.order(Order::CancelDerived(Box::new(CancelDerived {
-                    leg: key_of(id, number),
-                    caller: caller.clone(),
-                    branches: attempt.branches,
-                    has_credentials: attempt.credentials.is_some(),
-                    cause: reason_of(&cause),
-                })));
-            }
         }
         self.gone.add(id);
         self.signal(conference, id, LegNews::HungUp(cause));
+    }
+
+    /// Stops whatever an earlier process may have made ring for a leg, but the device that has answered.
+    pub(super) fn cancel_of(
+        &self,
+        id: LegId,
+        target: &Target,
+        but: Option<sip::agent::Snapshot>,
+        cause: HangUpCause,
+    ) -> Order {
+        let (attempts, dialled, _) = self.attempts(target);
+        let caller = caller(&target.caller, CONTACT_USER, dialled == Dialled::Number);
+        let calls = attempts.into_iter().enumerate().map(|(number, attempt)| sip::agent::Dialled {
+            leg: key_of(id, number),
+            branches: attempt.branches,
+            has_credentials: attempt.credentials.is_some(),
+        });
+        let calls = calls.collect();
+        Order::CancelDerived(Box::new(CancelDerived { leg: key_of(id, 0), caller, calls, but, cause }))
     }
 
     pub(super) fn hang_up_everything(&mut self) {
@@ -300,7 +312,13 @@ impl Operator {
         self.resumes.keep_early(conference, plan, is_early);
         let mut named = BTreeSet::new();
         for port in &plan.ports {
-            let Some(leg) = self.legs.get_mut(&port.leg) else { continue };
+            let Some(leg) = self.legs.get_mut(&port.leg) else {
+                // Its phone hung up while it was handed over. Whoever had it was told, and may be closed by now.
+                if self.gone.has(port.leg) {
+                    self.signal(conference, port.leg, LegNews::HungUp(Cause::PeerHungUp { phone: false }));
+                }
+                continue;
+            };
             let stale = port.epoch < leg.epoch || (port.epoch == leg.epoch && leg.owner != conference);
             if stale {
                 continue;

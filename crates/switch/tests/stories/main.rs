@@ -383,6 +383,19 @@ async fn a_leg_moves_to_another_conference_and_its_sound_has_no_hole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_takes_over_a_leg_that_has_just_hung_up_is_told() {
+    // INV-15: the one that had it may be closed by now, and pass nothing on.
+    let mut world = World::start(&["moves"], Vec::new());
+    let mut moves = registered(&world, "moves", Script::new(Answer::PickUp)).await;
+    let (leg, _) = world.call(conference(1), "moves").await;
+    moves.confirmed().await;
+    moves.hang_up();
+    assert_eq!(world.expect_hung_up(leg).await, Cause::PeerHungUp { phone: false });
+    world.mix(conference(2), &[(leg, 1)]).await;
+    assert_eq!(world.news(leg).await, (conference(2), LegNews::HungUp(Cause::PeerHungUp { phone: false })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_restart_legs_are_ended_from_their_snapshots_and_contacts_still_ring() {
     let mut world = World::start(&["desk", "lobby"], Vec::new());
     let mut desk = registered(&world, "desk", Script::new(Answer::PickUp)).await;

@@ -7,7 +7,7 @@ use crate::agent::Agent;
 use crate::agent::limits::{STRAY_FOR, STRAYS_MAX, UNKNOWN_REQUESTS_MAX};
 use crate::agent::network::{Hop, Way};
 use crate::agent::servers::Source;
-use crate::agent::vocabulary::{HangUpCause, Hint};
+use crate::agent::vocabulary::{HangUpCause, Hint, LegKey};
 use crate::dialog::Dialog;
 use crate::digest::DigestClient;
 use crate::locate::Walk;
@@ -99,21 +99,78 @@ impl Agent {
         }
     }
 
+    /// Hangs up a leg that rings. Its end is told when its INVITEs have ended: were it told before, and this process
+    /// died, nobody would cancel what is not cancelled yet, and phones would ring for ever.
+    pub(in crate::agent) fn withdraw(
+        &mut self,
+        leg: LegKey,
+        invites: impl IntoIterator<Item = ClientKey>,
+        cause: &HangUpCause,
+    ) {
+        let mut left = 0;
+        for key in invites {
+            self.cast_adrift(key, cause);
+            if let Some(transaction) = self.clients.get_mut(&key) {
+                transaction.owner = Owner::Withdrawn { leg };
+                left += 1;
+            }
+        }
+        self.wait_for_withdrawn(leg, left);
+    }
+
+    /// So many INVITEs or their CANCELs have to end until a leg's end is told.
+    pub(in crate::agent) fn wait_for_withdrawn(&mut self, leg: LegKey, left: usize) {
+        self.withdrawn.insert(leg, left + 1);
+        self.withdrawn_ended(leg);
+    }
+
+    pub(super) fn withdrawn_was_refused(&mut self, key: ClientKey, leg: LegKey) {
+        if let Some(transaction) = self.clients.get_mut(&key) {
+            transaction.owner = Owner::Adrift;
+        }
+        self.withdrawn_ended(leg);
+    }
+
+    /// The 2xx and the CANCEL have crossed: now it is over when the BYE is answered.
+    pub(super) fn withdrawn_was_answered(&mut self, key: ClientKey, leg: LegKey, response: &Response) {
+        if let Some(transaction) = self.clients.get_mut(&key) {
+            transaction.owner = Owner::Adrift;
+        }
+        if !self.end_unwanted_by(key, response, Owner::Parting { leg }) {
+            self.withdrawn_ended(leg);
+        }
+    }
+
+    /// One of those that a leg's end waits for has ended.
+    pub(super) fn withdrawn_ended(&mut self, leg: LegKey) {
+        let Some(left) = self.withdrawn.get_mut(&leg) else { return };
+        *left -= 1;
+        if *left == 0 {
+            self.withdrawn.remove(&leg);
+            self.report_withdrawn(leg);
+        }
+    }
+
     /// A 2xx that nobody waits for: ACK and BYE, and the same ACK for each repetition.
     pub(in crate::agent) fn end_unwanted(&mut self, key: ClientKey, response: &Response) {
-        let Some(transaction) = self.clients.get(&key) else { return };
+        self.end_unwanted_by(key, response, Owner::Nobody);
+    }
+
+    /// `false` if there is nothing to say BYE to.
+    fn end_unwanted_by(&mut self, key: ClientKey, response: &Response, bye_owner: Owner) -> bool {
+        let Some(transaction) = self.clients.get(&key) else { return false };
         let to_tag = response.headers.to().ok().and_then(|to| to.tag().map(str::to_owned)).unwrap_or_default();
         if let Some(ack) = transaction.acks.get(&to_tag) {
             if let Some((way, bytes)) = ack.clone() {
                 self.counters.retransmissions_sent += 1;
                 self.transmit(way, bytes);
             }
-            return;
+            return false;
         }
         if transaction.acks.len() >= FORKS_MAX {
-            return;
+            return false;
         }
-        let Ok(mut dialog) = Dialog::of_caller(&transaction.request, response) else { return };
+        let Ok(mut dialog) = Dialog::of_caller(&transaction.request, response) else { return false };
         dialog.heard_from = transaction.way.filter(|_| dialog.routes.is_empty()).map(Way::hint);
         dialog.advertised = transaction.hop.advertised;
         let account = transaction.account.clone();
@@ -128,7 +185,8 @@ impl Agent {
             transaction.acks.insert(to_tag.clone(), None);
         }
         let ack_owner = Owner::AckAdrift { invite: key, to_tag };
-        self.acknowledge_and_end(dialog, last_number, ack_owner, account, &cause);
+        self.acknowledge_and_end(dialog, last_number, [ack_owner, bye_owner], account, &cause);
+        true
     }
 
     /// ACK and BYE for a dialog nobody wants. `last_number` is that of the last request sent within it, if any was.
@@ -136,7 +194,7 @@ impl Agent {
         &mut self,
         mut dialog: Dialog,
         last_number: u32,
-        ack_owner: Owner,
+        [ack_owner, bye_owner]: [Owner; 2],
         account: Option<DigestClient>,
         cause: &HangUpCause,
     ) {
@@ -146,7 +204,7 @@ impl Agent {
         dialog.skip_to(last_number);
         let mut bye = dialog.request(&Method::Bye);
         add_reason(&mut bye, cause);
-        let bye = Sending { account, ..self.sending_within(&dialog, bye, Owner::Nobody) };
+        let bye = Sending { account, ..self.sending_within(&dialog, bye, bye_owner) };
         self.send(bye);
     }
 
@@ -180,7 +238,7 @@ impl Agent {
             dialog.heard_from = Some(Hint { flow: Some(flow), transport, destination: address });
             // The earlier process may have sent PRACKs.
             let last_number = dialog.local_cseq.saturating_add(UNKNOWN_REQUESTS_MAX);
-            self.acknowledge_and_end(dialog, last_number, Owner::Nobody, None, &completed_elsewhere());
+            self.acknowledge_and_end(dialog, last_number, [Owner::Nobody, Owner::Nobody], None, &completed_elsewhere());
         } else if is_ours && let (Ok(via), Ok(to)) = (headers.top_via(), headers.to()) {
             // The failure is repeated until somebody acknowledges it.
             let mut ack = Request::new(Method::Ack, Uri { headers: None, ..to.uri.clone() });
