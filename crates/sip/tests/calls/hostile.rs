@@ -12,7 +12,7 @@ use sip::agent::{
 use sip::digest::DigestClient;
 use sip::message::{HeaderName, Message, Request, Response, parse_datagram};
 
-use crate::world::{ANSWER, LEG, World, config, seconds};
+use crate::world::{ANSWER, CONTACT, EARLY, LEG, RAW, World, config, reliably, seconds};
 
 const PASSWORD: &str = "only-for-tests";
 
@@ -303,15 +303,18 @@ fn overheard(world: &World, method: &str, number: u32, from: SocketAddr, body: &
     )
 }
 
+/// Where a stranger would like to have the audio.
+const EVIL_SESSION: &str =
+    "v=0\r\no=- 9 9 IN IP4 10.6.6.6\r\ns=-\r\nc=IN IP4 10.6.6.6\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n";
+
 #[test]
 fn who_has_overheard_a_call_cannot_end_or_change_it() {
     let mut world = World::pair(20);
     world.connect(0, 1);
     world.take(0);
     let evil = at("10.6.6.6:5060");
-    let session = "v=0\r\no=- 9 9 IN IP4 10.6.6.6\r\ns=-\r\nc=IN IP4 10.6.6.6\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n";
     for (number, method) in (100..).zip(["BYE", "INVITE", "UPDATE", "INFO", "OPTIONS"]) {
-        let body = if matches!(method, "INVITE" | "UPDATE") { session } else { "" };
+        let body = if matches!(method, "INVITE" | "UPDATE") { EVIL_SESSION } else { "" };
         let request = overheard(&world, method, number, evil, body);
         let before = world.nodes[0].sent.len();
         world.inject(0, evil, request.as_bytes());
@@ -327,6 +330,125 @@ fn who_has_overheard_a_call_cannot_end_or_change_it() {
     world.inject(0, at("10.0.0.2:40000"), bye.as_bytes());
     let ended = world.wait_ended(0);
     assert!(matches!(ended, Report::Ended { reason: EndReason::Bye { .. }, .. }), "{ended:?}");
+}
+
+/// A request that was overheard, sent again by somebody else as a request of his own.
+fn forged(overheard: &str, method: &str, number: u32, from: SocketAddr, body: &str) -> String {
+    let (head, _) = overheard.split_once("\r\n\r\n").expect("a head");
+    let length = body.len();
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+    let lines = head.lines().map(|line| match line.split_once([' ', ':']).expect("a name").0 {
+        "Via" => format!("Via: SIP/2.0/UDP {from};branch=z9hG4bK{method}{number}.{length};rport\r\n"),
+        "CSeq" => format!("CSeq: {number} {method}\r\n"),
+        "Contact" | "Content-Type" | "Content-Length" => String::new(),
+        first if line.ends_with(" SIP/2.0") => format!("{}\r\n", line.replacen(first, method, 1)),
+        _ => format!("{line}\r\n"),
+    });
+    let head: String = lines.collect();
+    format!("{head}Contact: <sip:somebody@{from}>\r\n{kind}Content-Length: {length}\r\n\r\n{body}")
+}
+
+#[test]
+fn who_has_overheard_a_call_that_rings_here_acknowledges_and_changes_nothing() {
+    let mut world = World::pair(29);
+    world.filter = Some(Box::new(|text| text.starts_with("PRACK")));
+    world.dial(0, LEG, &[1]);
+    let leg = world.wait_incoming(1);
+    world.order(1, Order::RingReliably { leg, status: 183, sdp: Some(EARLY.to_vec()) });
+    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    world.run_for(seconds(1));
+    let (evil, prack) = (at("10.6.6.6:5060"), world.find_sent(0, "PRACK").to_owned());
+    for (number, method) in (100..).zip(["PRACK", "UPDATE", "INVITE", "INFO", "OPTIONS", "BYE"]) {
+        for body in ["", EVIL_SESSION] {
+            let request = forged(&prack, method, number, evil, body);
+            let before = world.nodes[1].sent.len();
+            world.inject(1, evil, request.as_bytes());
+            let answers = &world.nodes[1].sent[before..];
+            assert!(matches!(answers, [(_, answer)] if answer.starts_with("SIP/2.0 403")), "{method}: {answers:?}");
+        }
+    }
+    assert_eq!(world.nodes[1].agent.counters().foreign_received, 12);
+    // RFC 3262 §3: the response is still repeated, the 2xx waits, and the caller's own number is the next.
+    let repeated = world.count_sent(1, "SIP/2.0 183");
+    world.run_for(seconds(5));
+    assert!(world.count_sent(1, "SIP/2.0 183") > repeated);
+    assert_eq!(world.count_sent(1, "SIP/2.0 200"), 0);
+    assert!(world.take(1).is_empty());
+    world.filter = None;
+    let answer = world.wait(0, |report| match report {
+        Report::Answered { sdp, .. } => Some(sdp.clone()),
+        _ => None,
+    });
+    assert_eq!(answer, EARLY);
+    // What follows goes to the caller.
+    world.order(0, Order::Confirm { leg: LEG });
+    world.wait(1, |report| matches!(report, Report::Confirmed { .. }).then_some(()));
+    world.last_destinations(1);
+    world.hang_up(1, leg);
+    assert_eq!(world.last_destinations(1), [world.nodes[0].address]);
+    world.wait_ended(0);
+    world.settle();
+}
+
+#[test]
+fn who_has_overheard_a_call_that_rings_elsewhere_tells_and_changes_nothing() {
+    let mut world = World::pair(30);
+    world.call_raw();
+    world.answer_raw(0, "INVITE", "180 Ringing", "a", &reliably(1), "");
+    world.answer_raw(0, "PRACK", "200 OK", "a", "", "");
+    world.take(0);
+    let (evil, before) = (at("10.6.6.6:5060"), world.nodes[0].sent.len());
+    // In the dialog that is there, as another fork, and without asking to be acknowledged.
+    let evil_contact = "Contact: <sip:evil@10.6.6.6>\r\n";
+    let evil_reliably = reliably(2).replace(CONTACT, evil_contact);
+    for (status, tag, more) in [
+        ("183 Progress", "a", evil_reliably.as_str()),
+        ("180 Ringing", "a", &evil_reliably),
+        ("183 Progress", "evil", &evil_reliably),
+        ("183 Progress", "a", evil_contact),
+        ("180 Ringing", "evil", evil_contact),
+    ] {
+        let response = world.raw_answer(0, "INVITE", status, tag, more, EVIL_SESSION);
+        world.inject(0, evil, response.as_bytes());
+    }
+    assert_eq!(world.nodes[0].agent.counters().foreign_received, 5);
+    assert_eq!(world.nodes[0].sent.len(), before, "nobody is acknowledged");
+
+    // Requests of the called side.
+    let prack = world.find_sent(0, "PRACK").to_owned();
+    let header = |name: &str| {
+        let line = prack.lines().find_map(|line| line.strip_prefix(name)).expect("a header");
+        line.to_owned()
+    };
+    let (ours, theirs) = (header("From: "), header("To: "));
+    let of_theirs = prack.replace(&format!("From: {ours}"), &format!("From: {theirs}"));
+    let of_theirs = of_theirs.replace(&format!("To: {theirs}"), &format!("To: {ours}"));
+    for (number, method) in (100..).zip(["UPDATE", "PRACK", "INFO", "OPTIONS", "INVITE", "BYE"]) {
+        let before = world.nodes[0].sent.len();
+        world.inject(0, evil, forged(&of_theirs, method, number, evil, "").as_bytes());
+        let answers = &world.nodes[0].sent[before..];
+        assert!(matches!(answers, [(_, answer)] if answer.starts_with("SIP/2.0 403")), "{method}: {answers:?}");
+    }
+    assert!(world.take(0).is_empty());
+
+    // The peer's own number is the next, its next response is acknowledged, to it, and it alone answers.
+    let raw = at(RAW);
+    let update = forged(&of_theirs, "UPDATE", 1, raw, "");
+    world.inject(0, raw, update.as_bytes());
+    assert!(world.nodes[0].sent.last().expect("an answer").1.starts_with("SIP/2.0 200"));
+    let text = |sdp: &[u8]| String::from_utf8_lossy(sdp).into_owned();
+    world.last_destinations(0);
+    world.answer_raw(0, "INVITE", "183 Progress", "a", &reliably(2), &text(EARLY));
+    assert_eq!((world.count_sent(0, "PRACK"), world.last_destinations(0)), (2, vec![raw]));
+    world.answer_raw(0, "INVITE", "200 OK", "a", CONTACT, "");
+    let answer = world.wait(0, |report| match report {
+        Report::Answered { sdp, .. } => Some(sdp.clone()),
+        _ => None,
+    });
+    assert_eq!(answer, EARLY);
+    world.order(0, Order::Confirm { leg: LEG });
+    world.hang_up(0, LEG);
+    assert!(world.last_destinations(0).iter().all(|destination| *destination == raw));
 }
 
 #[test]
