@@ -4,15 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sip::agent::limits::MESSAGE_WITHIN;
+use sip::agent::limits::{MESSAGE_WITHIN, UNFINISHED_BYTES_MAX};
 use sip::agent::{
     Agent, AgentConfig, Algorithm, Binding, EndReason, Flow, IncomingPolicy, Input, LegKey, Lookup, Order, Output,
     RegistrarConfig, Report, Transport, Users,
 };
 use sip::digest::DigestClient;
+use sip::message::limits::MESSAGE_BYTES_MAX;
 use sip::message::{HeaderName, Message, Request, Response, parse_datagram};
 
-use crate::world::{ANSWER, CONTACT, EARLY, LEG, RAW, World, config, reliably, seconds};
+use crate::world::{ANSWER, CONTACT, EARLY, LEG, RAW, World, answer_to, config, dial, reliably, seconds};
 
 const PASSWORD: &str = "only-for-tests";
 
@@ -332,6 +333,12 @@ fn who_has_overheard_a_call_cannot_end_or_change_it() {
     assert!(matches!(ended, Report::Ended { reason: EndReason::Bye { .. }, .. }), "{ended:?}");
 }
 
+/// A request as it would come from the side that it went to.
+fn the_other_way(request: &str) -> String {
+    let swapped = request.replace("\r\nFrom: ", "\r\nFrom-before: ").replace("\r\nTo: ", "\r\nFrom: ");
+    swapped.replace("\r\nFrom-before: ", "\r\nTo: ")
+}
+
 /// A request that was overheard, sent again by somebody else as a request of his own.
 fn forged(overheard: &str, method: &str, number: u32, from: SocketAddr, body: &str) -> String {
     let (head, _) = overheard.split_once("\r\n\r\n").expect("a head");
@@ -416,13 +423,7 @@ fn who_has_overheard_a_call_that_rings_elsewhere_tells_and_changes_nothing() {
 
     // Requests of the called side.
     let prack = world.find_sent(0, "PRACK").to_owned();
-    let header = |name: &str| {
-        let line = prack.lines().find_map(|line| line.strip_prefix(name)).expect("a header");
-        line.to_owned()
-    };
-    let (ours, theirs) = (header("From: "), header("To: "));
-    let of_theirs = prack.replace(&format!("From: {ours}"), &format!("From: {theirs}"));
-    let of_theirs = of_theirs.replace(&format!("To: {theirs}"), &format!("To: {ours}"));
+    let of_theirs = the_other_way(&prack);
     for (number, method) in (100..).zip(["UPDATE", "PRACK", "INFO", "OPTIONS", "INVITE", "BYE"]) {
         let before = world.nodes[0].sent.len();
         world.inject(0, evil, forged(&of_theirs, method, number, evil, "").as_bytes());
@@ -724,10 +725,14 @@ struct Door {
 
 impl Door {
     fn new() -> Self {
+        Self::with_connections(20, 5)
+    }
+
+    fn with_connections(streams_max: usize, streams_per_address_max: usize) -> Self {
         #[expect(clippy::disallowed_methods, reason = "any instant will do as the start of a turned clock")]
         let now = Instant::now();
         let mut config = server();
-        (config.streams_max, config.streams_per_address_max) = (20, 5);
+        (config.streams_max, config.streams_per_address_max) = (streams_max, streams_per_address_max);
         let agent = Agent::new(config, now);
         let mut door = Self { agent, now, closed: Vec::new(), sent: Vec::new() };
         let local = at("10.0.0.1:5060");
@@ -855,6 +860,64 @@ fn when_all_connections_are_taken_the_idlest_goes() {
     door.open(21, "10.9.9.9:1");
     assert_eq!(door.closed, [Flow(2)]);
     door.register(21, "10.9.9.9:1", "desk");
+}
+
+#[test]
+fn strangers_hold_64_mib_of_unfinished_messages_at_most_and_calls_go_on_beside_them() {
+    let mut door = Door::with_connections(10_000, 1_000);
+    let desk = "10.9.9.9:5060";
+    door.open(0, desk);
+    door.register(0, desk, "desk");
+    // It holds the beginning of a message for longer than any of them.
+    let (begun, rest) = OPTIONS.split_at(100);
+    door.say(0, desk, begun);
+    // A body that never becomes whole, as long as a message may be.
+    let unfinished = OPTIONS.replace("Content-Length: 0", "Content-Length: 65000") + &"x".repeat(64_999);
+    assert!(unfinished.len() < MESSAGE_BYTES_MAX);
+    let fitting = (UNFINISHED_BYTES_MAX / unfinished.len()) as u64;
+    let stranger = |flow: u64| format!("10.6.{}.6:{}", flow / 500, 1000 + flow);
+    for flow in 1..=fitting + 100 {
+        door.open(flow, &stranger(flow));
+        door.say(flow, &stranger(flow), &unfinished);
+        door.wait(Duration::from_millis(1));
+        let longest: Vec<_> = (1..=flow.saturating_sub(fitting)).map(Flow).collect();
+        assert_eq!(door.closed, longest, "who has held his for longest goes, and nobody else");
+    }
+    // To the last byte.
+    let (last, left) = (fitting + 101, UNFINISHED_BYTES_MAX % unfinished.len() - begun.len());
+    door.open(last, &stranger(last));
+    door.say(last, &stranger(last), &unfinished[..left]);
+    assert_eq!(door.agent.counters().streams_evicted, 100);
+    door.say(0, desk, rest);
+    assert!(door.sent.last().expect("an answer").1.starts_with("SIP/2.0 200"));
+    let full = last + 1;
+    door.open(full, &stranger(full));
+    door.say(full, &stranger(full), &unfinished[..begun.len()]);
+
+    // The phone is called, and hangs up; all that it says comes in pieces.
+    let branch = door.agent.bindings("desk@contoso.example")[0].branch();
+    door.give(Input::Order(Order::Dial(Box::new(dial(LEG, vec![branch], seconds(30))))));
+    let (flow, invite) = door.sent.last().expect("an INVITE").clone();
+    assert_eq!((flow, &invite[..6]), (Flow(0), "INVITE"));
+    let in_pieces = |door: &mut Door, text: &str| {
+        for piece in text.as_bytes().chunks(100) {
+            door.say(0, desk, std::str::from_utf8(piece).expect("text"));
+        }
+    };
+    let contact = format!("Contact: <sip:desk@{desk};transport=tcp>\r\n");
+    let answer = std::str::from_utf8(ANSWER).expect("text");
+    in_pieces(&mut door, &answer_to(&invite, "200 OK", "d", &contact, answer));
+    door.give(Input::Order(Order::Confirm { leg: LEG }));
+    let (_, ack) = door.sent.last().expect("an ACK").clone();
+    assert!(ack.starts_with("ACK"), "{ack}");
+    let bye = forged(&the_other_way(&ack), "BYE", 1, at(desk), "").replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+    in_pieces(&mut door, &bye);
+    assert!(door.sent.last().expect("an answer").1.starts_with("SIP/2.0 200"));
+    assert_eq!(door.agent.legs(), 0);
+    assert!(!door.closed.contains(&Flow(0)));
+    // What was held is given back.
+    door.wait(MESSAGE_WITHIN);
+    assert_eq!(door.closed.len() as u64, full);
 }
 
 #[test]

@@ -245,15 +245,7 @@ impl World {
         let sent = self.nodes[node].sent.iter().rev();
         let mut requests = sent.map(|(_, text)| text).filter(|text| text.starts_with(method));
         let request = requests.next().unwrap_or_else(|| panic!("node {node} never sent {method}"));
-        let copied = ["Via:", "From:", "Call-ID:", "CSeq:"];
-        let lines = request.lines().take_while(|line| !line.is_empty()).filter_map(|line| {
-            let untagged = line.starts_with("To:") && !line.contains(";tag=");
-            let is_copied = line.starts_with("To:") || copied.iter().any(|name| line.starts_with(name));
-            is_copied.then(|| if untagged { format!("{line};tag={tag}\r\n") } else { format!("{line}\r\n") })
-        });
-        let (head, length): (String, _) = (lines.collect(), body.len());
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
-        format!("SIP/2.0 {status}\r\n{head}{more}{kind}Content-Length: {length}\r\n\r\n{body}")
+        answer_to(request, status, tag, more, body)
     }
 
     /// All messages of a node that begin like this.
@@ -518,6 +510,19 @@ pub(crate) fn dial(leg: LegKey, branches: Vec<Branch>, ring_for: Duration) -> Di
         credentials: None,
         extra_headers: Vec::new(),
     }
+}
+
+/// A response to a request, with a tag if it has none yet. `more` are header lines.
+pub(crate) fn answer_to(request: &str, status: &str, tag: &str, more: &str, body: &str) -> String {
+    let copied = ["Via:", "From:", "Call-ID:", "CSeq:"];
+    let lines = request.lines().take_while(|line| !line.is_empty()).filter_map(|line| {
+        let untagged = line.starts_with("To:") && !line.contains(";tag=");
+        let is_copied = line.starts_with("To:") || copied.iter().any(|name| line.starts_with(name));
+        is_copied.then(|| if untagged { format!("{line};tag={tag}\r\n") } else { format!("{line}\r\n") })
+    });
+    let (head, length): (String, _) = (lines.collect(), body.len());
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+    format!("SIP/2.0 {status}\r\n{head}{more}{kind}Content-Length: {length}\r\n\r\n{body}")
 }
 
 /// The header lines of a provisional response that is to be acknowledged.
