@@ -15,6 +15,7 @@ mod settling;
 mod waiting;
 
 use crate::call::Call;
+use crate::cause::Cause;
 use crate::identity::Principal;
 use crate::ids::{AppId, CallId, ConferenceId, LegId, OperationId, ParticipantId, TenantId, Timestamp};
 use crate::leg::Leg;
@@ -215,7 +216,8 @@ impl Conference {
             Signal::Acknowledged { by, number } => self.acknowledged(*by, *number),
             Signal::Undeliverable { to, number } => self.undeliverable(*to, *number),
             Signal::Restarted => self.restarted(now),
-            Signal::Stopping => self.stopping(now),
+            Signal::Stopping => self.all_ends(now, &Cause::ServiceRestarted),
+            Signal::Fell => self.all_ends(now, &Cause::Internal),
             Signal::Time => self.time_passed(now),
         }
     }

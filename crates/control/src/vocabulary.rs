@@ -118,6 +118,8 @@ pub enum Signal {
     Restarted,
     /// The server stops for good: everything ends.
     Stopping,
+    /// A fault of ours has cost a signal, and what it said: nobody knows any more how things stand, and everything ends.
+    Fell,
     /// A deadline has passed.
     Time,
 }

@@ -23,6 +23,7 @@ enum Step {
     Wait { seconds: u8 },
     Restart { id: u8 },
     Stop { id: u8 },
+    Fall { id: u8 },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -41,6 +42,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..30_u8).prop_map(|seconds| Step::Wait { seconds }),
         2 => id().prop_map(|id| Step::Restart { id }),
         1 => id().prop_map(|id| Step::Stop { id }),
+        1 => id().prop_map(|id| Step::Fall { id }),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -177,6 +179,11 @@ impl Play {
             Step::Stop { id } => {
                 if self.is_open(id) {
                     self.stage.signal_to(conference(id.into()), Signal::Stopping);
+                }
+            }
+            Step::Fall { id } => {
+                if self.is_open(id) {
+                    self.stage.signal_to(conference(id.into()), Signal::Fell);
                 }
             }
         }

@@ -531,21 +531,22 @@ fn operations_fail_before_their_call_ends() {
 }
 
 #[test]
-fn a_server_that_stops_fails_operations_ends_calls_and_hangs_every_phone_up() {
-    let mut stage = Stage::new();
-    stage.group(1, &[7, 8]);
-    stage.invite(1, 1, invite(5, vec![ring(9)])).unwrap();
-    stage.told();
-    stage.effects();
-    stage.signal_to(conference(1), Signal::Stopping);
-    let told = ["call 1: op 5 failed by ServiceRestarted", "call 1: terminated ServiceRestarted"];
-    assert_eq!(stage.told(), strings(&told));
-    let hung = ["hang up 9 Cancelled", "hang up 7 ServiceRestarted", "hang up 8 ServiceRestarted", "mix 1 []"];
-    assert_eq!(stage.effects(), strings(&hung));
-    for n in [7, 8, 9] {
-        stage.news(1, n, LegNews::HungUp(Cause::Cancelled));
+fn a_server_that_stops_or_falls_fails_operations_ends_calls_and_hangs_every_phone_up() {
+    for (signal, cause) in [(Signal::Stopping, "ServiceRestarted"), (Signal::Fell, "Internal")] {
+        let mut stage = Stage::new();
+        stage.group(1, &[7, 8]);
+        stage.invite(1, 1, invite(5, vec![ring(9)])).unwrap();
+        stage.told();
+        stage.effects();
+        stage.signal_to(conference(1), signal);
+        assert_eq!(stage.told(), [format!("call 1: op 5 failed by {cause}"), format!("call 1: terminated {cause}")]);
+        let hung = [format!("hang up 7 {cause}"), format!("hang up 8 {cause}")];
+        assert_eq!(stage.effects(), ["hang up 9 Cancelled", &hung[0], &hung[1], "mix 1 []"]);
+        for n in [7, 8, 9] {
+            stage.news(1, n, LegNews::HungUp(Cause::Cancelled));
+        }
+        assert!(!stage.at(1).is_open());
     }
-    assert!(!stage.at(1).is_open());
 }
 
 #[test]

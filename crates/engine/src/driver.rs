@@ -28,6 +28,8 @@ pub(crate) enum Origin {
     Command,
     /// An earlier process left it.
     Log,
+    /// Its task fell.
+    Fall,
 }
 
 pub(crate) struct Driver {
@@ -44,6 +46,22 @@ pub(crate) struct Driver {
     /// Everything the index has of this conference.
     calls: Vec<CallId>,
     origin: Origin,
+}
+
+impl Drop for Driver {
+    /// A fall that no turn has caught costs the conference as well: another task ends it. If that falls too, whoever asks is
+    /// told to come back later, nobody waits for it to end, and the next process takes it up.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        tracing::error!(conference = %self.id, "a conference fell");
+        counter!("convoke_panics_total").increment(1);
+        match self.origin {
+            Origin::Command | Origin::Log => self.shared.end_fallen(self.id),
+            Origin::Fall => self.shared.registry.set_aside(self.id),
+        }
+    }
 }
 
 /// What woke the task.
@@ -73,6 +91,15 @@ enum Failed {
     Fell,
 }
 
+/// What became of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Offered {
+    /// It was taken, refused, or left to the next process.
+    Settled,
+    /// It made us fall twice.
+    Dropped,
+}
+
 /// Why a conference is not in memory.
 enum NotLoaded {
     /// The store refuses for now.
@@ -85,7 +112,7 @@ impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, id: ConferenceId, queue: mpsc::Receiver<Item>, origin: Origin) -> Self {
         let mailbox = match origin {
             Origin::Command => Mailbox::blank(id),
-            Origin::Log => Mailbox::unknown(id),
+            Origin::Log | Origin::Fall => Mailbox::unknown(id),
         };
         Self {
             shared,
@@ -110,6 +137,9 @@ impl Driver {
                 return;
             }
             self.signal(Signal::Restarted).await;
+        }
+        if self.origin == Origin::Fall && !self.shared.stopping.is_cancelled() {
+            self.offer(Signal::Fell).await;
         }
         let mut pause = RETRY_FIRST;
         loop {
@@ -172,8 +202,15 @@ impl Driver {
         }
     }
 
-    /// Offers a signal until it commits.
+    /// Takes a signal. One that makes us fall twice is lost, and what it said with it: the conference ends.
     async fn signal(&mut self, signal: Signal) {
+        if self.offer(signal).await == Offered::Dropped {
+            self.offer(Signal::Fell).await;
+        }
+    }
+
+    /// Offers a signal until it commits.
+    async fn offer(&mut self, signal: Signal) -> Offered {
         let told = match &signal {
             Signal::Told { from, number, .. } => Some((*from, *number)),
             _ => None,
@@ -184,10 +221,10 @@ impl Driver {
         loop {
             match self.load().await {
                 Ok(()) => {}
-                Err(NotLoaded::Never) => return,
+                Err(NotLoaded::Never) => return Offered::Settled,
                 Err(NotLoaded::Later) => {
                     if !self.wait_for_the_store(&mut pause).await {
-                        return;
+                        return Offered::Settled;
                     }
                     continue;
                 }
@@ -195,18 +232,19 @@ impl Driver {
             if let Some((from, number)) = told
                 && !self.mailbox.is_open()
             {
-                return self.answer_peer(from, Signal::Undeliverable { to: self.id, number });
+                self.answer_peer(from, Signal::Undeliverable { to: self.id, number });
+                return Offered::Settled;
             }
             match self.turn(&input).await {
                 Ok(_) | Err(Failed::Refused(_)) => {
                     if let Some((from, number)) = told {
                         self.answer_peer(from, Signal::Acknowledged { by: self.id, number });
                     }
-                    return;
+                    return Offered::Settled;
                 }
                 Err(Failed::NotWritten) => {
                     if !self.wait_for_the_store(&mut pause).await {
-                        return;
+                        return Offered::Settled;
                     }
                 }
                 Err(Failed::Fell) if !fell => fell = true,
@@ -216,7 +254,7 @@ impl Driver {
                     if let Some((from, number)) = told {
                         self.answer_peer(from, Signal::Undeliverable { to: self.id, number });
                     }
-                    return;
+                    return Offered::Dropped;
                 }
             }
         }

@@ -4,6 +4,9 @@
 //! only then are effects let go and the client answered. If the commit fails, the conference is dropped from memory and
 //! loaded again: a command is refused, a signal is kept and offered again. A turn that yields no event commits nothing.
 //!
+//! A turn that panics is a failed commit, once. A signal that panics twice is lost, so the conference ends: its calls end with
+//! [`control::Cause::Internal`]. So it does when its whole task panics. One that cannot even end is left as its log has it.
+//!
 //! `mailbox.rs` is a turn without the waiting, `driver.rs` the task around it, `registry.rs` finds a conference,
 //! `peers.rs` carries messages between conferences, `recovery.rs` takes up what an earlier process left.
 

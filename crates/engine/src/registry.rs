@@ -12,6 +12,7 @@ use control::{
 };
 use metrics::{counter, gauge};
 use store::{NoticeId, Store};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -126,6 +127,17 @@ impl Shared {
         }
     }
 
+    /// Gives a conference whose task has fallen another one, which ends it. What waited for the first is lost with it.
+    pub(crate) fn end_fallen(self: &Arc<Self>, id: ConferenceId) {
+        let (queue, items) = mpsc::channel(MAILBOX_MAX);
+        self.registry.lock().queues.insert(id, queue);
+        let driver = Driver::new(Arc::clone(self), id, items, Origin::Fall);
+        // Not under the lock: where there is no runtime any more the driver falls at once, and takes the lock itself.
+        if let Ok(runtime) = Handle::try_current() {
+            self.tasks.spawn_on(driver.run(), &runtime);
+        }
+    }
+
     fn open(self: &Arc<Self>, mailboxes: &mut Mailboxes, id: ConferenceId, origin: Origin) {
         let (queue, items) = mpsc::channel(MAILBOX_MAX);
         mailboxes.queues.insert(id, queue);
@@ -143,7 +155,7 @@ pub(crate) struct Registry {
 pub(crate) struct Mailboxes {
     queues: HashMap<ConferenceId, mpsc::Sender<Item>>,
     calls: HashMap<CallId, ConferenceId>,
-    /// Those whose log does not read: not live, and not to be opened anew either.
+    /// Those whose log does not read, or whose task fell: not live, and not to be opened anew either.
     unreadable: HashSet<ConferenceId>,
 }
 

@@ -43,21 +43,22 @@ impl Conference {
         outcome
     }
 
-    /// The server stops: operations fail, calls end, and every phone gets its BYE or CANCEL.
-    pub(super) fn stopping(&self, now: Timestamp) -> Outcome {
+    /// The server stops, or cannot go on with this conference: operations fail, calls end, and every phone gets its BYE or
+    /// CANCEL.
+    pub(super) fn all_ends(&self, now: Timestamp, cause: &Cause) -> Outcome {
         let mut outcome = Outcome::default();
         if !self.is_open() {
             return outcome;
         }
         for call in self.calls() {
-            self.end_call(now, call, &Cause::ServiceRestarted, None, &mut outcome);
+            self.end_call(now, call, cause, None, &mut outcome);
         }
         for (id, leg, person) in self.roster.people() {
-            self.hang_up_leg(now, leg, &Cause::ServiceRestarted, &mut outcome);
+            self.hang_up_leg(now, leg, cause, &mut outcome);
             outcome.events.push(Event::ParticipantLeft {
                 participant: id,
                 identity: person.identity.clone(),
-                cause: Cause::ServiceRestarted,
+                cause: cause.clone(),
             });
         }
         for (id, leg) in &self.legs {

@@ -1,12 +1,12 @@
 //! Turns of real conferences on a real database: commit before act, whatever the store, the clock or our own faults do.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod falls;
 mod moody;
 mod world;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use control::{Cause, Effect, Event, LegAction, LegNews, Principal, Reach, Status};
@@ -267,49 +267,6 @@ async fn a_restart_takes_up_every_phone() {
     assert_eq!(snapshot, Some(later));
     second.news(1, LegNews::HungUp(Cause::ServiceRestarted)).await;
     assert!(second.engine.drain(Duration::from_secs(10)).await);
-}
-
-#[tokio::test]
-async fn a_fall_costs_a_command_its_answer_and_a_signal_at_most_itself() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut world = World::open(directory.path()).await;
-    world.falls.store(1, Ordering::SeqCst);
-    assert_eq!(world.place(1).await, Err(CommandError::Unavailable));
-    world.place(1).await.unwrap();
-    assert!(matches!(world.action(1).await, LegAction::Dial(_)));
-
-    // Once: the conference is loaded and the signal offered again.
-    world.falls.store(1, Ordering::SeqCst);
-    world.news(1, connected()).await;
-    assert_eq!(world.action(1).await, LegAction::Confirm);
-
-    // Twice: the signal is dropped, and the conference goes on.
-    world.falls.store(2, Ordering::SeqCst);
-    world.news(1, LegNews::Held(true)).await;
-    while world.falls.load(Ordering::SeqCst) > 0 {
-        tokio::task::yield_now().await;
-    }
-    world.hang_up(1).await.unwrap();
-    assert!(matches!(world.action(1).await, LegAction::HangUp { .. }));
-    let taken = world.store.taken.lock().unwrap();
-    assert!(!taken.iter().any(|(_, event)| matches!(event, Event::CallHeld { .. })));
-}
-
-#[tokio::test]
-async fn a_fault_at_a_deadline_is_tried_again_later_and_does_not_spin() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut world = World::open(directory.path()).await;
-    world.place(1).await.unwrap();
-    assert!(matches!(world.action(1).await, LegAction::Dial(_)));
-    world.falls.store(2, Ordering::SeqCst);
-    world.hand.turn(Duration::from_mins(1));
-    while world.falls.load(Ordering::SeqCst) > 0 {
-        tokio::task::yield_now().await;
-    }
-    assert!(world.read(1, |_| ()).await.is_ok());
-    assert!(world.effects.try_recv().is_err(), "not before a second has passed");
-    world.hand.turn(Duration::from_secs(1));
-    assert!(matches!(world.action(1).await, LegAction::HangUp { cause: Cause::NoAnswer, .. }));
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ pub(crate) struct Moody {
     pub(crate) door: RwLock<()>,
     pub(crate) refusals: watch::Sender<usize>,
     pub(crate) unreadable: Mutex<Option<ConferenceId>>,
+    /// That many of its next commits make whoever asks for them fall.
+    pub(crate) cursed: Mutex<Option<(ConferenceId, usize)>>,
     pub(crate) taken: Mutex<Vec<(ConferenceId, Event)>>,
 }
 
@@ -38,12 +40,23 @@ impl Moody {
             door: RwLock::default(),
             refusals,
             unreadable: Mutex::default(),
+            cursed: Mutex::default(),
             taken: Mutex::default(),
         })
     }
 
     pub(crate) fn is(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
+    }
+
+    fn falls(&self, conference: ConferenceId) -> bool {
+        match &mut *self.cursed.lock().unwrap() {
+            Some((cursed, left)) if *cursed == conference && *left > 0 => {
+                *left -= 1;
+                true
+            }
+            _ => false,
+        }
     }
 
     fn refuses(&self) -> bool {
@@ -67,6 +80,7 @@ impl Moody {
 impl Store for Moody {
     async fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
         let _open = self.door.read().await;
+        assert!(!self.falls(commit.conference), "told to fall");
         if self.refuses() {
             self.refusals.send_modify(|refusals| *refusals += 1);
             return Err(StoreError::Failed("no space left on device".to_owned()));

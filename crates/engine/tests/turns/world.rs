@@ -1,8 +1,8 @@
 //! An engine on a real database in a temporary directory, with a switch that is two channels and a clock that is turned.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use control::{
@@ -26,6 +26,8 @@ pub(crate) struct World {
     pub(crate) hand: Hand,
     /// How many of the next renderings fall.
     pub(crate) falls: Arc<AtomicUsize>,
+    /// All its renderings fall.
+    pub(crate) broken: Arc<Mutex<Option<ConferenceId>>>,
 }
 
 impl World {
@@ -39,10 +41,10 @@ impl World {
         let (outgoing, effects) = mpsc::channel(1024);
         let (signals, incoming) = mpsc::channel(1024);
         let (clock, hand) = Clock::turned(Timestamp(1_700_000_000_000));
-        let falls = Arc::new(AtomicUsize::new(0));
-        let render = render(Arc::clone(&falls));
+        let (falls, broken) = (Arc::new(AtomicUsize::new(0)), Arc::default());
+        let render = render(Arc::clone(&falls), Arc::clone(&broken));
         let engine = Engine::start_by(clock, Arc::clone(&store) as _, render, outgoing, incoming).await.unwrap();
-        Self { engine, store, effects, signals, hand, falls }
+        Self { engine, store, effects, signals, hand, falls, broken }
     }
 
     pub(crate) async fn place(&self, n: u128) -> Result<CallId, CommandError> {
@@ -129,10 +131,11 @@ impl World {
     }
 }
 
-fn render(falls: Arc<AtomicUsize>) -> Render {
+fn render(falls: Arc<AtomicUsize>, broken: Arc<Mutex<Option<ConferenceId>>>) -> Render {
     Arc::new(move |conference: &Conference, events: &[Event]| {
         let falling = falls.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-        assert!(!falling, "told to fall");
+        let is_broken = *broken.lock().unwrap() == Some(conference.id());
+        assert!(!falling && !is_broken, "told to fall");
         let notices = control::notices(conference, events).into_iter();
         let outgoing = notices.map(|notice| OutgoingNotice {
             call: notice.call,

@@ -78,7 +78,8 @@ pub const STRAY_FOR: Duration = Duration::from_secs(32);
 /// transaction lasts (RFC 3261 §17.1.1.2, 64 × T1). Who sends byte by byte holds no memory for longer.
 pub const MESSAGE_WITHIN: Duration = Duration::from_secs(32);
 
-/// Bytes of unfinished messages on all connections; the connection that would have more is closed.
+/// Bytes of unfinished messages on all connections; when there would be more, the connections that have held theirs for
+/// longest are closed, but for those that a call or a registration goes by.
 pub const UNFINISHED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Messages on one connection that cannot be read before it is closed: a peer whose software is broken, or none.

@@ -140,12 +140,25 @@ impl Network {
         candidates.min_by_key(|(_, stream)| stream.heard_at).map(|(flow, _)| *flow)
     }
 
-    /// Notes how many bytes of a message that has begun a connection holds. `false` if all of them hold too many.
-    pub(super) fn holds(&mut self, flow: Flow) -> bool {
-        let Some(stream) = self.streams.get_mut(&flow) else { return true };
+    /// The connections that peers have opened and that hold the beginning of a message, those that have held it for
+    /// longest first, but for those that may not be let go.
+    pub(super) fn tardiest(&self, is_used: impl Fn(Flow) -> bool) -> Vec<Flow> {
+        let fits = |stream: &Stream| stream.opened == Opened::ByPeer && stream.unfinished > 0;
+        let mut tardy: Vec<_> = self.streams.iter().filter(|(flow, stream)| fits(stream) && !is_used(**flow)).collect();
+        tardy.sort_by_key(|(_, stream)| stream.owes_since);
+        tardy.into_iter().map(|(flow, _)| *flow).collect()
+    }
+
+    /// Notes how many bytes of a message that has begun a connection holds.
+    pub(super) fn holds(&mut self, flow: Flow) {
+        let Some(stream) = self.streams.get_mut(&flow) else { return };
         self.unfinished -= stream.unfinished;
         stream.unfinished = stream.parser.waiting();
         self.unfinished += stream.unfinished;
+    }
+
+    /// Whether what all connections hold of messages that have begun is not too much.
+    pub(super) fn fits(&self) -> bool {
         self.unfinished <= UNFINISHED_BYTES_MAX
     }
 

@@ -49,16 +49,31 @@ impl Agent {
                 }
             }
         }
-        if !self.network.holds(flow) {
-            self.counters.streams_evicted += 1;
-            return self.close_stream(flow);
-        }
         if let Some(stream) = self.network.streams.get_mut(&flow)
             && stream.parser.is_unfinished()
         {
             stream.owes_since.get_or_insert(self.now);
         }
+        self.network.holds(flow);
+        if !self.network.fits() {
+            self.make_memory(flow);
+        }
         self.watch_stream(flow);
+    }
+
+    /// Closes the connections that have held the beginning of a message for longest, but for those that are used, until
+    /// what all of them hold fits. Whoever fills the memory so loses his own; if nobody is left to close, the one that
+    /// brought more is.
+    fn make_memory(&mut self, bringer: Flow) {
+        let in_use = self.flows_in_use();
+        let is_used = |flow| in_use.contains(&flow) || self.registrar.uses(flow);
+        for flow in self.network.tardiest(is_used).into_iter().chain([bringer]) {
+            if self.network.fits() {
+                return;
+            }
+            self.counters.streams_evicted += 1;
+            self.close_stream(flow);
+        }
     }
 
     /// Makes a connection of a peer known, if there is room for it; else it is closed.

@@ -4,15 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sip::agent::limits::MESSAGE_WITHIN;
+use sip::agent::limits::{MESSAGE_WITHIN, UNFINISHED_BYTES_MAX};
 use sip::agent::{
     Agent, AgentConfig, Algorithm, Binding, EndReason, Flow, IncomingPolicy, Input, LegKey, Lookup, Order, Output,
     RegistrarConfig, Report, Transport, Users,
 };
 use sip::digest::DigestClient;
+use sip::message::limits::MESSAGE_BYTES_MAX;
 use sip::message::{HeaderName, Message, Request, Response, parse_datagram};
 
-use crate::world::{ANSWER, LEG, World, config, seconds};
+use crate::world::{ANSWER, CONTACT, EARLY, LEG, RAW, World, answer_to, config, dial, reliably, seconds};
 
 const PASSWORD: &str = "only-for-tests";
 
@@ -303,15 +304,18 @@ fn overheard(world: &World, method: &str, number: u32, from: SocketAddr, body: &
     )
 }
 
+/// Where a stranger would like to have the audio.
+const EVIL_SESSION: &str =
+    "v=0\r\no=- 9 9 IN IP4 10.6.6.6\r\ns=-\r\nc=IN IP4 10.6.6.6\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n";
+
 #[test]
 fn who_has_overheard_a_call_cannot_end_or_change_it() {
     let mut world = World::pair(20);
     world.connect(0, 1);
     world.take(0);
     let evil = at("10.6.6.6:5060");
-    let session = "v=0\r\no=- 9 9 IN IP4 10.6.6.6\r\ns=-\r\nc=IN IP4 10.6.6.6\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n";
     for (number, method) in (100..).zip(["BYE", "INVITE", "UPDATE", "INFO", "OPTIONS"]) {
-        let body = if matches!(method, "INVITE" | "UPDATE") { session } else { "" };
+        let body = if matches!(method, "INVITE" | "UPDATE") { EVIL_SESSION } else { "" };
         let request = overheard(&world, method, number, evil, body);
         let before = world.nodes[0].sent.len();
         world.inject(0, evil, request.as_bytes());
@@ -327,6 +331,125 @@ fn who_has_overheard_a_call_cannot_end_or_change_it() {
     world.inject(0, at("10.0.0.2:40000"), bye.as_bytes());
     let ended = world.wait_ended(0);
     assert!(matches!(ended, Report::Ended { reason: EndReason::Bye { .. }, .. }), "{ended:?}");
+}
+
+/// A request as it would come from the side that it went to.
+fn the_other_way(request: &str) -> String {
+    let swapped = request.replace("\r\nFrom: ", "\r\nFrom-before: ").replace("\r\nTo: ", "\r\nFrom: ");
+    swapped.replace("\r\nFrom-before: ", "\r\nTo: ")
+}
+
+/// A request that was overheard, sent again by somebody else as a request of his own.
+fn forged(overheard: &str, method: &str, number: u32, from: SocketAddr, body: &str) -> String {
+    let (head, _) = overheard.split_once("\r\n\r\n").expect("a head");
+    let length = body.len();
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+    let lines = head.lines().map(|line| match line.split_once([' ', ':']).expect("a name").0 {
+        "Via" => format!("Via: SIP/2.0/UDP {from};branch=z9hG4bK{method}{number}.{length};rport\r\n"),
+        "CSeq" => format!("CSeq: {number} {method}\r\n"),
+        "Contact" | "Content-Type" | "Content-Length" => String::new(),
+        first if line.ends_with(" SIP/2.0") => format!("{}\r\n", line.replacen(first, method, 1)),
+        _ => format!("{line}\r\n"),
+    });
+    let head: String = lines.collect();
+    format!("{head}Contact: <sip:somebody@{from}>\r\n{kind}Content-Length: {length}\r\n\r\n{body}")
+}
+
+#[test]
+fn who_has_overheard_a_call_that_rings_here_acknowledges_and_changes_nothing() {
+    let mut world = World::pair(29);
+    world.filter = Some(Box::new(|text| text.starts_with("PRACK")));
+    world.dial(0, LEG, &[1]);
+    let leg = world.wait_incoming(1);
+    world.order(1, Order::RingReliably { leg, status: 183, sdp: Some(EARLY.to_vec()) });
+    world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
+    world.run_for(seconds(1));
+    let (evil, prack) = (at("10.6.6.6:5060"), world.find_sent(0, "PRACK").to_owned());
+    for (number, method) in (100..).zip(["PRACK", "UPDATE", "INVITE", "INFO", "OPTIONS", "BYE"]) {
+        for body in ["", EVIL_SESSION] {
+            let request = forged(&prack, method, number, evil, body);
+            let before = world.nodes[1].sent.len();
+            world.inject(1, evil, request.as_bytes());
+            let answers = &world.nodes[1].sent[before..];
+            assert!(matches!(answers, [(_, answer)] if answer.starts_with("SIP/2.0 403")), "{method}: {answers:?}");
+        }
+    }
+    assert_eq!(world.nodes[1].agent.counters().foreign_received, 12);
+    // RFC 3262 §3: the response is still repeated, the 2xx waits, and the caller's own number is the next.
+    let repeated = world.count_sent(1, "SIP/2.0 183");
+    world.run_for(seconds(5));
+    assert!(world.count_sent(1, "SIP/2.0 183") > repeated);
+    assert_eq!(world.count_sent(1, "SIP/2.0 200"), 0);
+    assert!(world.take(1).is_empty());
+    world.filter = None;
+    let answer = world.wait(0, |report| match report {
+        Report::Answered { sdp, .. } => Some(sdp.clone()),
+        _ => None,
+    });
+    assert_eq!(answer, EARLY);
+    // What follows goes to the caller.
+    world.order(0, Order::Confirm { leg: LEG });
+    world.wait(1, |report| matches!(report, Report::Confirmed { .. }).then_some(()));
+    world.last_destinations(1);
+    world.hang_up(1, leg);
+    assert_eq!(world.last_destinations(1), [world.nodes[0].address]);
+    world.wait_ended(0);
+    world.settle();
+}
+
+#[test]
+fn who_has_overheard_a_call_that_rings_elsewhere_tells_and_changes_nothing() {
+    let mut world = World::pair(30);
+    world.call_raw();
+    world.answer_raw(0, "INVITE", "180 Ringing", "a", &reliably(1), "");
+    world.answer_raw(0, "PRACK", "200 OK", "a", "", "");
+    world.take(0);
+    let (evil, before) = (at("10.6.6.6:5060"), world.nodes[0].sent.len());
+    // In the dialog that is there, as another fork, and without asking to be acknowledged.
+    let evil_contact = "Contact: <sip:evil@10.6.6.6>\r\n";
+    let evil_reliably = reliably(2).replace(CONTACT, evil_contact);
+    for (status, tag, more) in [
+        ("183 Progress", "a", evil_reliably.as_str()),
+        ("180 Ringing", "a", &evil_reliably),
+        ("183 Progress", "evil", &evil_reliably),
+        ("183 Progress", "a", evil_contact),
+        ("180 Ringing", "evil", evil_contact),
+    ] {
+        let response = world.raw_answer(0, "INVITE", status, tag, more, EVIL_SESSION);
+        world.inject(0, evil, response.as_bytes());
+    }
+    assert_eq!(world.nodes[0].agent.counters().foreign_received, 5);
+    assert_eq!(world.nodes[0].sent.len(), before, "nobody is acknowledged");
+
+    // Requests of the called side.
+    let prack = world.find_sent(0, "PRACK").to_owned();
+    let of_theirs = the_other_way(&prack);
+    for (number, method) in (100..).zip(["UPDATE", "PRACK", "INFO", "OPTIONS", "INVITE", "BYE"]) {
+        let before = world.nodes[0].sent.len();
+        world.inject(0, evil, forged(&of_theirs, method, number, evil, "").as_bytes());
+        let answers = &world.nodes[0].sent[before..];
+        assert!(matches!(answers, [(_, answer)] if answer.starts_with("SIP/2.0 403")), "{method}: {answers:?}");
+    }
+    assert!(world.take(0).is_empty());
+
+    // The peer's own number is the next, its next response is acknowledged, to it, and it alone answers.
+    let raw = at(RAW);
+    let update = forged(&of_theirs, "UPDATE", 1, raw, "");
+    world.inject(0, raw, update.as_bytes());
+    assert!(world.nodes[0].sent.last().expect("an answer").1.starts_with("SIP/2.0 200"));
+    let text = |sdp: &[u8]| String::from_utf8_lossy(sdp).into_owned();
+    world.last_destinations(0);
+    world.answer_raw(0, "INVITE", "183 Progress", "a", &reliably(2), &text(EARLY));
+    assert_eq!((world.count_sent(0, "PRACK"), world.last_destinations(0)), (2, vec![raw]));
+    world.answer_raw(0, "INVITE", "200 OK", "a", CONTACT, "");
+    let answer = world.wait(0, |report| match report {
+        Report::Answered { sdp, .. } => Some(sdp.clone()),
+        _ => None,
+    });
+    assert_eq!(answer, EARLY);
+    world.order(0, Order::Confirm { leg: LEG });
+    world.hang_up(0, LEG);
+    assert!(world.last_destinations(0).iter().all(|destination| *destination == raw));
 }
 
 #[test]
@@ -602,10 +725,14 @@ struct Door {
 
 impl Door {
     fn new() -> Self {
+        Self::with_connections(20, 5)
+    }
+
+    fn with_connections(streams_max: usize, streams_per_address_max: usize) -> Self {
         #[expect(clippy::disallowed_methods, reason = "any instant will do as the start of a turned clock")]
         let now = Instant::now();
         let mut config = server();
-        (config.streams_max, config.streams_per_address_max) = (20, 5);
+        (config.streams_max, config.streams_per_address_max) = (streams_max, streams_per_address_max);
         let agent = Agent::new(config, now);
         let mut door = Self { agent, now, closed: Vec::new(), sent: Vec::new() };
         let local = at("10.0.0.1:5060");
@@ -733,6 +860,64 @@ fn when_all_connections_are_taken_the_idlest_goes() {
     door.open(21, "10.9.9.9:1");
     assert_eq!(door.closed, [Flow(2)]);
     door.register(21, "10.9.9.9:1", "desk");
+}
+
+#[test]
+fn strangers_hold_64_mib_of_unfinished_messages_at_most_and_calls_go_on_beside_them() {
+    let mut door = Door::with_connections(10_000, 1_000);
+    let desk = "10.9.9.9:5060";
+    door.open(0, desk);
+    door.register(0, desk, "desk");
+    // It holds the beginning of a message for longer than any of them.
+    let (begun, rest) = OPTIONS.split_at(100);
+    door.say(0, desk, begun);
+    // A body that never becomes whole, as long as a message may be.
+    let unfinished = OPTIONS.replace("Content-Length: 0", "Content-Length: 65000") + &"x".repeat(64_999);
+    assert!(unfinished.len() < MESSAGE_BYTES_MAX);
+    let fitting = (UNFINISHED_BYTES_MAX / unfinished.len()) as u64;
+    let stranger = |flow: u64| format!("10.6.{}.6:{}", flow / 500, 1000 + flow);
+    for flow in 1..=fitting + 100 {
+        door.open(flow, &stranger(flow));
+        door.say(flow, &stranger(flow), &unfinished);
+        door.wait(Duration::from_millis(1));
+        let longest: Vec<_> = (1..=flow.saturating_sub(fitting)).map(Flow).collect();
+        assert_eq!(door.closed, longest, "who has held his for longest goes, and nobody else");
+    }
+    // To the last byte.
+    let (last, left) = (fitting + 101, UNFINISHED_BYTES_MAX % unfinished.len() - begun.len());
+    door.open(last, &stranger(last));
+    door.say(last, &stranger(last), &unfinished[..left]);
+    assert_eq!(door.agent.counters().streams_evicted, 100);
+    door.say(0, desk, rest);
+    assert!(door.sent.last().expect("an answer").1.starts_with("SIP/2.0 200"));
+    let full = last + 1;
+    door.open(full, &stranger(full));
+    door.say(full, &stranger(full), &unfinished[..begun.len()]);
+
+    // The phone is called, and hangs up; all that it says comes in pieces.
+    let branch = door.agent.bindings("desk@contoso.example")[0].branch();
+    door.give(Input::Order(Order::Dial(Box::new(dial(LEG, vec![branch], seconds(30))))));
+    let (flow, invite) = door.sent.last().expect("an INVITE").clone();
+    assert_eq!((flow, &invite[..6]), (Flow(0), "INVITE"));
+    let in_pieces = |door: &mut Door, text: &str| {
+        for piece in text.as_bytes().chunks(100) {
+            door.say(0, desk, std::str::from_utf8(piece).expect("text"));
+        }
+    };
+    let contact = format!("Contact: <sip:desk@{desk};transport=tcp>\r\n");
+    let answer = std::str::from_utf8(ANSWER).expect("text");
+    in_pieces(&mut door, &answer_to(&invite, "200 OK", "d", &contact, answer));
+    door.give(Input::Order(Order::Confirm { leg: LEG }));
+    let (_, ack) = door.sent.last().expect("an ACK").clone();
+    assert!(ack.starts_with("ACK"), "{ack}");
+    let bye = forged(&the_other_way(&ack), "BYE", 1, at(desk), "").replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+    in_pieces(&mut door, &bye);
+    assert!(door.sent.last().expect("an answer").1.starts_with("SIP/2.0 200"));
+    assert_eq!(door.agent.legs(), 0);
+    assert!(!door.closed.contains(&Flow(0)));
+    // What was held is given back.
+    door.wait(MESSAGE_WITHIN);
+    assert_eq!(door.closed.len() as u64, full);
 }
 
 #[test]

@@ -2,10 +2,7 @@
 
 use sip::agent::{Branch, EndReason, FailedBecause, LegKey, Order, Report};
 
-use crate::world::{ANSWER, LEG, RAW, World, dial, seconds};
-
-const EARLY: &[u8] =
-    b"v=0\r\no=- 2 1 IN IP4 10.0.0.2\r\ns=-\r\nt=0 0\r\nm=audio 5000 RTP/AVP 0\r\nc=IN IP4 10.0.0.3\r\n";
+use crate::world::{ANSWER, CONTACT, EARLY, LEG, RAW, World, dial, reliably, seconds};
 
 /// Loses the first `count` messages that begin like this, and contain that.
 fn lose(world: &mut World, start: &'static str, contains: &'static str, count: usize) {
@@ -112,7 +109,7 @@ fn rfc3262_5_an_answer_in_a_reliable_183_is_the_answer() {
 #[test]
 fn rfc3261_13_2_1_another_answer_after_a_reliable_one_is_ignored() {
     let mut world = World::pair(5);
-    raw_call(&mut world);
+    world.call_raw();
     let early = std::str::from_utf8(EARLY).expect("text");
     world.answer_raw(0, "INVITE", "183 Progress", "a", &reliably(7), early);
     world.answer_raw(0, "INVITE", "200 OK", "a", CONTACT, std::str::from_utf8(ANSWER).expect("text"));
@@ -227,22 +224,10 @@ fn a_call_is_cancelled_before_its_prack_arrives() {
     assert_eq!(world.count_sent(1, "SIP/2.0 487"), 1);
 }
 
-const CONTACT: &str = "Contact: <sip:raw@10.9.9.9>\r\n";
-
-fn reliably(rseq: u32) -> String {
-    format!("{CONTACT}Require: 100rel\r\nRSeq: {rseq}\r\n")
-}
-
-/// Node 0 calls a peer that is no agent.
-fn raw_call(world: &mut World) {
-    let branch = Branch::to_uri(format!("sip:raw@{RAW}").parse().expect("a URI"));
-    world.dial_branches(0, LEG, vec![branch], seconds(60));
-}
-
 #[test]
 fn rfc3262_4_each_fork_counts_by_itself_and_only_the_next_response_is_taken() {
     let mut world = World::pair(13);
-    raw_call(&mut world);
+    world.call_raw();
     let early = std::str::from_utf8(EARLY).expect("text");
     world.answer_raw(0, "INVITE", "180 Ringing", "a", &reliably(1), "");
     world.answer_raw(0, "INVITE", "183 Progress", "b", &reliably(900), early);
@@ -297,7 +282,7 @@ fn rfc3262_4_each_fork_counts_by_itself_and_only_the_next_response_is_taken() {
 fn a_prack_that_is_refused_or_not_answered_does_not_end_the_call() {
     for refused in [true, false] {
         let mut world = World::pair(14);
-        raw_call(&mut world);
+        world.call_raw();
         world.answer_raw(0, "INVITE", "180 Ringing", "a", &reliably(1), "");
         if refused {
             world.answer_raw(0, "PRACK", "481 Call Does Not Exist", "a", "", "");
@@ -316,7 +301,7 @@ fn a_prack_that_is_refused_or_not_answered_does_not_end_the_call() {
 #[test]
 fn what_the_peer_asks_in_an_early_dialog_is_answered() {
     let mut world = World::pair(15);
-    raw_call(&mut world);
+    world.call_raw();
     world.answer_raw(0, "INVITE", "180 Ringing", "a", &reliably(1), "");
     let from = header(world.find_sent(0, "INVITE"), "From").to_owned();
     let call_id = header(world.find_sent(0, "INVITE"), "Call-ID").to_owned();

@@ -15,10 +15,14 @@ pub(crate) const OFFER: &[u8] =
     b"v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\nc=IN IP4 10.0.0.1\r\n";
 pub(crate) const ANSWER: &[u8] =
     b"v=0\r\no=- 2 1 IN IP4 10.0.0.2\r\ns=-\r\nt=0 0\r\nm=audio 5000 RTP/AVP 0\r\nc=IN IP4 10.0.0.2\r\n";
+/// What the called side says before it answers.
+pub(crate) const EARLY: &[u8] =
+    b"v=0\r\no=- 2 1 IN IP4 10.0.0.2\r\ns=-\r\nt=0 0\r\nm=audio 5000 RTP/AVP 0\r\nc=IN IP4 10.0.0.3\r\n";
 pub(crate) const LEG: LegKey = LegKey([7; 16]);
 
 /// The address of a peer that is no agent: a test speaks for it.
 pub(crate) const RAW: &str = "10.9.9.9:5060";
+pub(crate) const CONTACT: &str = "Contact: <sip:raw@10.9.9.9>\r\n";
 
 /// The UDP flow of each node; connections are numbered from 100.
 const UDP: Flow = Flow(1);
@@ -216,21 +220,32 @@ impl World {
         self.pump(node);
     }
 
+    /// Node 0 calls a peer that is no agent.
+    pub(crate) fn call_raw(&mut self) {
+        let branch = Branch::to_uri(format!("sip:raw@{RAW}").parse().expect("a URI"));
+        self.dial_branches(0, LEG, vec![branch], seconds(60));
+    }
+
     /// A peer that is no agent answers the last request of this method that a node sent. `more` are header lines.
     pub(crate) fn answer_raw(&mut self, node: usize, method: &str, status: &str, tag: &str, more: &str, body: &str) {
+        let answer = self.raw_answer(node, method, status, tag, more, body);
+        self.inject(node, RAW.parse().expect("an address"), answer.as_bytes());
+    }
+
+    /// Such an answer, of whoever has seen the request.
+    pub(crate) fn raw_answer(
+        &self,
+        node: usize,
+        method: &str,
+        status: &str,
+        tag: &str,
+        more: &str,
+        body: &str,
+    ) -> String {
         let sent = self.nodes[node].sent.iter().rev();
         let mut requests = sent.map(|(_, text)| text).filter(|text| text.starts_with(method));
         let request = requests.next().unwrap_or_else(|| panic!("node {node} never sent {method}"));
-        let copied = ["Via:", "From:", "Call-ID:", "CSeq:"];
-        let lines = request.lines().take_while(|line| !line.is_empty()).filter_map(|line| {
-            let untagged = line.starts_with("To:") && !line.contains(";tag=");
-            let is_copied = line.starts_with("To:") || copied.iter().any(|name| line.starts_with(name));
-            is_copied.then(|| if untagged { format!("{line};tag={tag}\r\n") } else { format!("{line}\r\n") })
-        });
-        let (head, length): (String, _) = (lines.collect(), body.len());
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
-        let answer = format!("SIP/2.0 {status}\r\n{head}{more}{kind}Content-Length: {length}\r\n\r\n{body}");
-        self.inject(node, RAW.parse().expect("an address"), answer.as_bytes());
+        answer_to(request, status, tag, more, body)
     }
 
     /// All messages of a node that begin like this.
@@ -495,6 +510,24 @@ pub(crate) fn dial(leg: LegKey, branches: Vec<Branch>, ring_for: Duration) -> Di
         credentials: None,
         extra_headers: Vec::new(),
     }
+}
+
+/// A response to a request, with a tag if it has none yet. `more` are header lines.
+pub(crate) fn answer_to(request: &str, status: &str, tag: &str, more: &str, body: &str) -> String {
+    let copied = ["Via:", "From:", "Call-ID:", "CSeq:"];
+    let lines = request.lines().take_while(|line| !line.is_empty()).filter_map(|line| {
+        let untagged = line.starts_with("To:") && !line.contains(";tag=");
+        let is_copied = line.starts_with("To:") || copied.iter().any(|name| line.starts_with(name));
+        is_copied.then(|| if untagged { format!("{line};tag={tag}\r\n") } else { format!("{line}\r\n") })
+    });
+    let (head, length): (String, _) = (lines.collect(), body.len());
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+    format!("SIP/2.0 {status}\r\n{head}{more}{kind}Content-Length: {length}\r\n\r\n{body}")
+}
+
+/// The header lines of a provisional response that is to be acknowledged.
+pub(crate) fn reliably(rseq: u32) -> String {
+    format!("{CONTACT}Require: 100rel\r\nRSeq: {rseq}\r\n")
 }
 
 pub(crate) fn seconds(count: u64) -> Duration {

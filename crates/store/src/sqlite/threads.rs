@@ -8,6 +8,7 @@
 //! newest member of that group has waited; and when the disk stands still, for as long as it does.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,7 +72,7 @@ where
 
     fn run(&mut self, db: &Connection) -> bool {
         let result = match self.work.take() {
-            Some(work) => work(db),
+            Some(work) => caught(|| work(db)),
             None => Err(StoreError::Closed),
         };
         let kept = result.is_ok();
@@ -88,6 +89,14 @@ where
         // Whoever asked may have gone: what was written stays written.
         let _ = self.reply.send(result);
     }
+}
+
+/// Work that falls costs whoever asked for it, and not the thread that everybody needs.
+fn caught<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        tracing::error!("a piece of work on the database fell");
+        Err(StoreError::Failed("a fault of ours".to_owned()))
+    })
 }
 
 /// Hands work to a thread and waits for its answer.
@@ -322,6 +331,29 @@ mod tests {
             Box::new(Waiting { haste: Haste::Urgent, since, work: Some(work), result: None, reply }) as Box<dyn Job>
         };
         (0..count).map(job).collect()
+    }
+
+    #[tokio::test]
+    async fn work_that_falls_is_undone_and_neither_thread_is_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let connect = || Connection::open(directory.path().join("numbers.db")).unwrap();
+        connect().execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE numbers (number INTEGER)").unwrap();
+        let writer = Writer::start(connect()).unwrap();
+        let readers = Readers::start(vec![connect()]).unwrap();
+        let insert = |db: &Connection| Ok(db.execute("INSERT INTO numbers VALUES (1)", [])?);
+        let falls = |db: &Connection| -> Result<usize, StoreError> {
+            db.execute("INSERT INTO numbers VALUES (2)", [])?;
+            panic!("told to fall");
+        };
+        for _ in 0..3 {
+            assert!(matches!(writer.run(falls).await, Err(StoreError::Failed(_))));
+            let looked: Result<(), _> = readers.run(|_| panic!("told to fall")).await;
+            assert!(matches!(looked, Err(StoreError::Failed(_))));
+            writer.run(insert).await.unwrap();
+        }
+        let sum =
+            |db: &Connection| Ok(db.query_row("SELECT sum(number) FROM numbers", [], |row| row.get::<_, i64>(0))?);
+        assert_eq!(readers.run(sum).await, Ok(3));
     }
 
     #[test]
