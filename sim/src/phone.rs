@@ -629,6 +629,12 @@ fn response(request: &Request, status: u16, tag: &str, address: SocketAddr, sdp:
     if status < 300 && request.method == Method::Invite {
         response = response.with(HeaderName::Contact, format!("<sip:phone@{address}>"));
     }
+    if (200..300).contains(&status)
+        && let Ok(Some(asked)) = request.headers.session_expires()
+    {
+        // Whoever asks refreshes (RFC 4028 §9).
+        response = response.with(HeaderName::SessionExpires, format!("{};refresher=uac", asked.seconds));
+    }
     if let Some(sdp) = sdp {
         response = response.with_body("application/sdp", sdp);
     }
