@@ -25,6 +25,7 @@ use clap::{Args, ValueEnum};
 use media::Codec;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use client::Webhook;
 use crowd::Talking;
@@ -138,9 +139,12 @@ fn until_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
+        // However it is ended, its server must not outlive it.
+        let mut terminated = signal(SignalKind::terminate())?;
         tokio::select! {
             done = work => done,
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = terminated.recv() => bail!("terminated"),
         }
     })
 }

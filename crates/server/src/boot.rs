@@ -173,6 +173,7 @@ pub async fn start_listening_for(config: &Config, tones: Vec<f32>) -> Result<Ser
     let mut keepers = vec![
         tokio::spawn(pictures.clone().keep(Arc::clone(&store), lines, stop.clone())),
         tokio::spawn(bindings::keep(Arc::clone(&store), reported, died.clone())),
+        tokio::spawn(telemetry::add_up(metrics.clone(), stop.clone())),
         tokio::spawn(retention::sweep(Arc::clone(&store), config.retention.keep(), stop.clone())),
         tokio::spawn(tend(
             config.clone(),
