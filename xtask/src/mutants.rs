@@ -138,6 +138,8 @@ impl World {
 
     fn play(&self) -> Result<Output> {
         let mut command = Command::new(self.target.join("debug/sim"));
+        // What was found once is looked for first.
+        command.arg("--kept").arg(self.tree.join("sim/seeds/found.txt"));
         command.args(["--seeds", &self.seeds.to_string(), "--first"]).output().context("cannot run the world")
     }
 }
