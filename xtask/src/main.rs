@@ -42,7 +42,7 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Plays the world in one thread from many seeds, or from one with everything that happens in it.
     Sim(sim::Options),
-    /// Breaks the code on purpose and expects the seeds to notice: sim/mutations.
+    /// Breaks the code on purpose and expects the seeds to notice: docs/mutations.md.
     Mutants(mutants::Options),
 }
 

@@ -1,13 +1,15 @@
 //! One story, told to a store through its trait alone: a second backend is told the same.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod events;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use control::{
-    AppId, CallFacts, CallId, ChainId, Conference, ConferenceId, Event, Identity, Kind, OperationId, ParticipantId,
-    PhoneNumber, ScenarioId, Surface, TenantId, Timestamp, UserId, Who,
+    AppId, CallId, ChainId, Conference, ConferenceId, Event, OperationId, PhoneNumber, ScenarioId, TenantId, Timestamp,
+    UserId,
 };
 use store::limits::SWEEP_ROWS;
 use store::sqlite::{Access, Sqlite};
@@ -15,37 +17,11 @@ use store::{
     App, Binding, Commit, DirectoryKey, DirectorySet, Fate, Keep, Meeting, MeetingKey, NoticeId, OutgoingNotice,
     Purpose, Settled, SigningKey, SipAccount, Store, StoreError, Swept, Tenant, Trunk, User, Verb, wants_snapshot,
 };
-use uuid::Uuid;
 
-const NOW: Timestamp = Timestamp(4_000_000_000_000);
+use crate::events::{NOW, id, opened, placed};
 
 fn open(directory: &Path) -> Arc<dyn Store> {
     Arc::new(Sqlite::open(directory, Access::Serve).unwrap())
-}
-
-fn id(number: u128) -> Uuid {
-    Uuid::from_u128(number)
-}
-
-fn placed(call: u128) -> Event {
-    let facts = CallFacts {
-        app: AppId(id(1)),
-        tenant: TenantId(id(2)),
-        me: ParticipantId(id(3)),
-        identity: Identity::new(Who::Application(AppId(id(1)))),
-        callback: "https://bot.example/?web=1".to_owned(),
-        surface: Surface::V1,
-        scenario: ScenarioId(id(4)),
-        chain: ChainId(id(5)),
-        delta_roster: false,
-        hide_after_escalation: false,
-        echo: "{}".to_owned(),
-    };
-    Event::CallPlaced { call: CallId(id(call)), facts: Box::new(facts), give_up_at: NOW }
-}
-
-fn opened() -> Event {
-    Event::Opened { at: NOW, tenant: TenantId(id(2)), kind: Kind::PeerToPeer, created_by: AppId(id(1)) }
 }
 
 fn kept_alive(call: u128, by: i64) -> Event {
@@ -107,7 +83,7 @@ async fn a_conference_is_what_its_log_says_until_it_closes() {
     {
         let store = open(directory.path());
         assert_eq!(store.load(ours.conference.id()).await.unwrap(), None);
-        store.commit(ours.turn(vec![opened(), placed(11)], vec![])).await.unwrap();
+        store.commit(ours.turn(vec![opened(), placed(CallId(id(11)))], vec![])).await.unwrap();
         store.commit(ours.turn(vec![established(11)], vec![])).await.unwrap();
         for turn in 0..300 {
             store.commit(ours.turn(vec![kept_alive(11, NOW.0 + turn)], vec![])).await.unwrap();
@@ -136,7 +112,7 @@ async fn a_refused_commit_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     let mut ours = Writer::new(10);
-    store.commit(ours.turn(vec![opened(), placed(11)], vec![notice(11, "1")])).await.unwrap();
+    store.commit(ours.turn(vec![opened(), placed(CallId(id(11)))], vec![notice(11, "1")])).await.unwrap();
 
     let stale = |position, events| Commit {
         conference: ConferenceId(id(10)),
@@ -148,11 +124,11 @@ async fn a_refused_commit_leaves_nothing() {
     };
     let diverged = Err(StoreError::Diverged(ConferenceId(id(10))));
     for position in [0, 1, 3] {
-        assert_eq!(store.commit(stale(position, vec![placed(12)])).await.map(drop), diverged);
+        assert_eq!(store.commit(stale(position, vec![placed(CallId(id(12)))])).await.map(drop), diverged);
         assert_eq!(store.commit(stale(position, vec![Event::Closed])).await.map(drop), diverged);
     }
     // The call exists already: refused after the log was written to.
-    assert!(store.commit(stale(2, vec![placed(11)])).await.is_err());
+    assert!(store.commit(stale(2, vec![placed(CallId(id(11)))])).await.is_err());
 
     ours.is_what_was_kept(store.as_ref()).await;
     assert_eq!(store.conference_of(CallId(id(12))).await.unwrap(), None);
@@ -169,7 +145,7 @@ async fn commits_that_come_together_are_all_kept_and_refusals_sink_nobody() {
         tokio::spawn(async move {
             let mut ours = Writer::new(1000 + number);
             let call = 5000 + number;
-            store.commit(ours.turn(vec![opened(), placed(call)], vec![notice(call, "1")])).await.unwrap();
+            store.commit(ours.turn(vec![opened(), placed(CallId(id(call)))], vec![notice(call, "1")])).await.unwrap();
             let again = Writer::new(1000 + number).turn(vec![opened()], vec![notice(call, "never")]);
             store.commit(again).await.unwrap_err();
             store.commit(ours.turn(vec![established(call)], vec![notice(call, "2"), notice(call, "3")])).await.unwrap();
@@ -196,7 +172,7 @@ async fn a_log_that_cannot_be_read_is_named_and_left_alone() {
     let spoilt = rusqlite::Connection::open(directory.path().join("convoke.db")).unwrap();
     let conference = ours.conference.id();
     let store = open(directory.path());
-    store.commit(ours.turn(vec![opened(), placed(11)], vec![])).await.unwrap();
+    store.commit(ours.turn(vec![opened(), placed(CallId(id(11)))], vec![])).await.unwrap();
     spoilt.execute("UPDATE log SET events = '[\"Unheard\"]'", []).unwrap();
     for _ in 0..2 {
         let error = store.load(conference).await.unwrap_err();
@@ -215,7 +191,7 @@ async fn notices_stay_until_they_are_settled_and_dead_ones_can_be_revived() {
     let (first, ids) = {
         let store = open(directory.path());
         let notices = ["1", "2", "3", "4"].map(|body| notice(11, body)).to_vec();
-        let committed = store.commit(ours.turn(vec![opened(), placed(11)], notices)).await.unwrap();
+        let committed = store.commit(ours.turn(vec![opened(), placed(CallId(id(11)))], notices)).await.unwrap();
         (store.pending(NoticeId::NONE, 10).await.unwrap(), committed.notices)
     };
     let store = open(directory.path());
@@ -259,7 +235,7 @@ async fn dead_letters_go_back_in_the_order_of_their_call_once_and_tell_what_beca
     let mut waiting = notice(11, "2");
     waiting.after = Some(OperationId(id(6)));
     let notices = vec![notice(11, "1"), waiting, notice(12, "3")];
-    let ids = store.commit(ours.turn(vec![opened(), placed(11)], notices)).await.unwrap().notices;
+    let ids = store.commit(ours.turn(vec![opened(), placed(CallId(id(11)))], notices)).await.unwrap().notices;
     let messages: Vec<_> =
         store.pending(NoticeId::NONE, 10).await.unwrap().iter().map(|pending| pending.message_id).collect();
     store.settle(NOW, ids.iter().map(|id| (*id, dead(503))).collect()).await.unwrap();
@@ -325,7 +301,7 @@ async fn what_was_kept_long_enough_goes_a_little_at_a_time_and_its_space_is_give
     let mut ours = Writer::new(10);
     let long = "x".repeat(10_000);
     let notices = (0..2000).map(|_| notice(11, &long)).collect();
-    let ids = store.commit(ours.turn(vec![opened(), placed(11)], notices)).await.unwrap().notices;
+    let ids = store.commit(ours.turn(vec![opened(), placed(CallId(id(11)))], notices)).await.unwrap().notices;
     store.settle(NOW, ids[..1999].iter().map(|id| (*id, dead(503))).collect()).await.unwrap();
     // One that is sent again, and one that was delivered in the end, are looked at for longer.
     store.revive(NOW + Duration::from_mins(30), vec![ids[0], ids[1]]).await.unwrap();
@@ -356,7 +332,7 @@ async fn the_newest_dead_letters_are_kept_when_there_are_too_many() {
     let store = open(directory.path());
     let mut ours = Writer::new(10);
     let notices = (0..250).map(|_| notice(11, "{}")).collect();
-    let ids = store.commit(ours.turn(vec![opened(), placed(11)], notices)).await.unwrap().notices;
+    let ids = store.commit(ours.turn(vec![opened(), placed(CallId(id(11)))], notices)).await.unwrap().notices;
     for (second, id) in ids.iter().enumerate() {
         store.settle(NOW + Duration::from_secs(second as u64), vec![(*id, dead(503))]).await.unwrap();
     }
@@ -371,7 +347,7 @@ async fn a_call_that_has_ended_and_a_notice_that_was_delivered_leave_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     let mut ours = Writer::new(10);
-    store.commit(ours.turn(vec![opened(), placed(11)], vec![notice(11, "1")])).await.unwrap();
+    store.commit(ours.turn(vec![opened(), placed(CallId(id(11)))], vec![notice(11, "1")])).await.unwrap();
     for turn in 0..300 {
         store.commit(ours.turn(vec![kept_alive(11, NOW.0 + turn)], vec![])).await.unwrap();
     }

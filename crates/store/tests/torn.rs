@@ -2,22 +2,20 @@
 //! and nothing else, and the next process goes on from them.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod events;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use control::{
-    AppId, CallFacts, CallId, ChainId, Conference, ConferenceId, Event, Identity, Kind, ParticipantId, ScenarioId,
-    Surface, TenantId, Timestamp, UserId, Who,
-};
+use control::{AppId, CallId, ChainId, Conference, ConferenceId, Event, ScenarioId, TenantId, Timestamp, UserId};
 use store::sqlite::{Access, Sqlite, examine};
 use store::{
     Commit, DeadLetter, DirectorySet, Loaded, Meeting, NoticeId, OutgoingNotice, PendingNotice, Settled, Store, Tenant,
     User,
 };
-use uuid::Uuid;
 
-const NOW: Timestamp = Timestamp(1_767_225_600_000);
+use crate::events::{NOW, id, opened, placed};
 
 const CONFERENCES: u128 = 4;
 
@@ -274,27 +272,6 @@ async fn write_something_else(store: &dyn Store, round: u128) {
     }
 }
 
-fn opened() -> Event {
-    Event::Opened { at: NOW, tenant: TenantId(id(2)), kind: Kind::PeerToPeer, created_by: AppId(id(1)) }
-}
-
-fn placed(call: CallId) -> Event {
-    let facts = CallFacts {
-        app: AppId(id(1)),
-        tenant: TenantId(id(2)),
-        me: ParticipantId(id(3)),
-        identity: Identity::new(Who::Application(AppId(id(1)))),
-        callback: "https://bot.example/".to_owned(),
-        surface: Surface::V1,
-        scenario: ScenarioId(id(4)),
-        chain: ChainId(id(5)),
-        delta_roster: false,
-        hide_after_escalation: false,
-        echo: "{}".to_owned(),
-    };
-    Event::CallPlaced { call, facts: Box::new(facts), give_up_at: NOW }
-}
-
 fn notice(call: CallId, body: String) -> OutgoingNotice {
     OutgoingNotice {
         call,
@@ -333,10 +310,6 @@ fn meeting(number: u128) -> Meeting {
 fn user(tenant: TenantId, number: u128) -> User {
     let name = format!("User {number}");
     User { id: UserId(id(700 + number)), tenant, name, upn: None, sip: None, line: None }
-}
-
-fn id(number: u128) -> Uuid {
-    Uuid::from_u128(number)
 }
 
 fn database_in(folder: &Path) -> PathBuf {

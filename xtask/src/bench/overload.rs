@@ -1,9 +1,9 @@
 //! Overload: what becomes of invitations when far more come than can be served, of people who talk meanwhile, and how
 //! soon all is well again when the flood ends.
 //!
-//! One run without a pause, in four parts: the sustainable rate, twice as much, five times as much, and seven tenths of it:
-//! the rate itself is the edge of what can be done, which no day's load returns to. Who is refused is not asked again, so that what is offered is what is said; a last run is of clients that
-//! come back as SDKs do.
+//! One run without a pause, in four parts: the sustainable rate, twice as much, five times as much, and seven tenths of it,
+//! because the rate itself is the edge of what can be done. Who is refused is not asked again, so that what is offered is
+//! what is said; a last run is of clients that come back as SDKs do.
 
 use std::time::Duration;
 

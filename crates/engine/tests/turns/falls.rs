@@ -1,6 +1,7 @@
 //! Faults of ours: each is counted and costs one conference at most, whose calls end and are told so.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,6 +12,14 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, LocalRecorderGuard, Metad
 use store::{NoticeId, Store};
 
 use crate::world::{World, call, conference, connected};
+
+/// Two conferences that are as they should be.
+async fn two_talking(directory: &Path) -> World {
+    let mut world = World::open(directory).await;
+    world.talking(1).await;
+    world.talking(2).await;
+    world
+}
 
 #[tokio::test]
 async fn a_fall_costs_a_command_its_answer_and_a_signal_a_second_try() {
@@ -35,9 +44,7 @@ async fn a_signal_that_makes_us_fall_twice_ends_its_conference_with_notices_and_
     let faults = Faults::default();
     let _counting = faults.counting();
     let directory = tempfile::tempdir().unwrap();
-    let mut world = World::open(directory.path()).await;
-    world.talking(1).await;
-    world.talking(2).await;
+    let mut world = two_talking(directory.path()).await;
     world.falls.store(2, Ordering::SeqCst);
     world.news(1, LegNews::Held(true)).await;
     let LegAction::HangUp { cause, .. } = world.action(1).await else { panic!("not hung up") };
@@ -119,9 +126,7 @@ async fn a_conference_whose_task_falls_is_ended_by_another_with_notices() {
     let faults = Faults::default();
     let _counting = faults.counting();
     let directory = tempfile::tempdir().unwrap();
-    let mut world = World::open(directory.path()).await;
-    world.talking(1).await;
-    world.talking(2).await;
+    let mut world = two_talking(directory.path()).await;
     *world.store.cursed.lock().unwrap() = Some((conference(1), 1));
     world.news(1, LegNews::Held(true)).await;
     let LegAction::HangUp { cause, .. } = world.action(1).await else { panic!("not hung up") };
@@ -145,9 +150,7 @@ async fn a_conference_whose_end_falls_too_is_left_to_the_next_process_and_nobody
     let faults = Faults::default();
     let _counting = faults.counting();
     let directory = tempfile::tempdir().unwrap();
-    let mut world = World::open(directory.path()).await;
-    world.talking(1).await;
-    world.talking(2).await;
+    let world = two_talking(directory.path()).await;
     *world.store.cursed.lock().unwrap() = Some((conference(1), 2));
     world.news(1, LegNews::Held(true)).await;
     until(async || faults.panics() == 2).await;

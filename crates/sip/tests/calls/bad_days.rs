@@ -275,10 +275,7 @@ fn a_callee_that_hangs_up_before_the_ack_waits_for_it() {
 fn a_later_process_ends_a_dialog_from_its_snapshot() {
     let mut world = World::pair(12);
     world.answer(0, 1);
-    let snapshot = world.wait(0, |report| match report {
-        Report::Answered { snapshot, .. } => Some(snapshot.clone()),
-        _ => None,
-    });
+    let snapshot = world.wait_answered(0);
     world.order(0, Order::Confirm { leg: LEG });
     world.wait(1, |report| matches!(report, Report::Confirmed { .. }).then_some(()));
     world.restart(0, config(1));

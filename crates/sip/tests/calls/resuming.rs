@@ -10,10 +10,7 @@ use super::world::{ANSWER, LEG, OFFER, World, config, dial, seconds};
 /// The node that dies is 0, its phone 1.
 fn answered(world: &mut World) -> (LegKey, Snapshot) {
     let leg = world.answer(0, 1);
-    let snapshot = world.wait(0, |report| match report {
-        Report::Answered { snapshot, .. } => Some(snapshot.clone()),
-        _ => None,
-    });
+    let snapshot = world.wait_answered(0);
     (leg, snapshot)
 }
 
@@ -306,10 +303,7 @@ fn who_takes_a_leg_up_stops_the_other_devices_that_may_still_ring_and_nobody_els
     // The process dies before its CANCEL arrives.
     world.filter = Some(Box::new(|text| text.starts_with("CANCEL")));
     world.order(1, Order::Accept { leg: answers, sdp: ANSWER.to_vec() });
-    let snapshot = world.wait(0, |report| match report {
-        Report::Answered { snapshot, .. } => Some(snapshot.clone()),
-        _ => None,
-    });
+    let snapshot = world.wait_answered(0);
     world.order(0, Order::Confirm { leg: LEG });
     world.run_for(seconds(1));
     world.restart(0, later());

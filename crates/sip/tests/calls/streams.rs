@@ -196,10 +196,7 @@ fn a_later_process_reaches_a_phone_that_registers_again() {
     world.dial_branches(0, LEG, vec![binding.branch()], seconds(30));
     let leg = world.wait_incoming(1);
     world.order(1, Order::Accept { leg, sdp: ANSWER.to_vec() });
-    let snapshot = world.wait(0, |report| match report {
-        Report::Answered { snapshot, .. } => Some(snapshot.clone()),
-        _ => None,
-    });
+    let snapshot = world.wait_answered(0);
     world.order(0, Order::Confirm { leg: LEG });
     world.wait(1, |report| matches!(report, Report::Confirmed { .. }).then_some(()));
     world.restart(0, crate::registering::server());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sip::agent::{
     Agent, AgentConfig, Branch, Caller, ConnectId, Dial, Flow, HangUpCause, Input, LegKey, Order, Output, Report,
-    Transport,
+    Snapshot, Transport,
 };
 use sip::locate::{Answer, Naptr, Question, Record, RecordKind, Srv};
 use sip::message::Uri;
@@ -276,6 +276,14 @@ impl World {
     pub(crate) fn wait_incoming(&mut self, node: usize) -> LegKey {
         self.wait(node, |report| match report {
             Report::Incoming(incoming) => Some(incoming.leg),
+            _ => None,
+        })
+    }
+
+    /// The dialog of the call that a node has placed, once it is answered.
+    pub(crate) fn wait_answered(&mut self, node: usize) -> Snapshot {
+        self.wait(node, |report| match report {
+            Report::Answered { snapshot, .. } => Some(snapshot.clone()),
             _ => None,
         })
     }
