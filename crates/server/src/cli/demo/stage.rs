@@ -295,8 +295,10 @@ fn curl_lines(base: &str, ca: &str, callback: &str) -> String {
         r#"
 TOKEN=$(curl -s --cacert {ca} {base}/{TENANT}/oauth2/v2.0/token -d client_id={APP} -d client_secret={SECRET} \
   -d grant_type=client_credentials -d scope=https://graph.microsoft.com/.default | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
-CALL=$(curl -s --cacert {ca} {base}/beta/communications/calls -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \
-  -d '{{"callbackUri":"{callback}","mediaConfig":{{}},"targets":[{{"identity":{{"user":{{"id":"{desk}"}}}}}}]}}' | sed 's/.*"id":"\([^"]*\)","myPart.*/\1/; s/.*"id":"\([0-9a-f-]*\)".*/\1/')
+CALL=$(curl -s -D - -o /dev/null --cacert {ca} {base}/beta/communications/calls -H "Authorization: Bearer $TOKEN" \
+  -H 'Content-Type: application/json' \
+  -d '{{"callbackUri":"{callback}","mediaConfig":{{}},"targets":[{{"identity":{{"user":{{"id":"{desk}"}}}}}}]}}' | sed -n 's#^[Ll]ocation: .*/calls/\([0-9a-f-]*\).*#\1#p')
+until curl -s --cacert {ca} {base}/beta/communications/calls/$CALL -H "Authorization: Bearer $TOKEN" | grep -q '"established"'; do :; done
 curl -s --cacert {ca} {base}/beta/communications/calls/$CALL/participants/invite -H "Authorization: Bearer $TOKEN" \
   -H 'Content-Type: application/json' -d '{{"participants":[{{"identity":{{"user":{{"id":"{ada}"}}}}}}],"clientContext":"from curl"}}'
 "#
