@@ -146,9 +146,10 @@ fn options(delta: bool) -> Value {
 }
 
 fn who(user: &str, fetch: Option<&Fetch>) -> Value {
+    let kind = if user.starts_with('+') { "phone" } else { "user" };
     let mut info = json!({
         "@odata.type": "#microsoft.graph.invitationParticipantInfo",
-        "identity": {"@odata.type": "#microsoft.graph.identitySet", "user": {"id": user}},
+        "identity": {"@odata.type": "#microsoft.graph.identitySet", kind: {"id": user}},
     });
     if let Some(fetch) = fetch {
         info["replacesCallId"] = Value::from(fetch.from.clone());

@@ -14,7 +14,7 @@ use serde_json::Value;
 use server::admission::Gate;
 use server::api::{self, Settings};
 use server::auth::{Keys, hash_secret, wall_clock};
-use store::{App, Directory, DirectorySet, Meeting, Purpose, SigningKey, SipAccount, Store, Tenant, User};
+use store::{App, Directory, DirectorySet, Meeting, Purpose, SigningKey, SipAccount, Store, Tenant, Trunk, User};
 use switch::Binding;
 use tokio::sync::mpsc;
 use tower::ServiceExt as _;
@@ -41,9 +41,16 @@ pub(crate) const PEOPLE: [(&str, &str, usize); 6] = [
     ("278405a3-f568-4b3e-b684-009193463066", "faye", 1),
 ];
 
+/// People outside: they are called by way of the carrier.
+pub(crate) const NUMBERS: [&str; 2] = ["+12065550101", "+12065550102"];
+
+/// The carrier's gateways, one of which stands in for the other; both ask who calls.
+const GATEWAYS: [(&str, Ipv4Addr); 2] =
+    [("first gateway", Ipv4Addr::new(10, 0, 9, 1)), ("second gateway", Ipv4Addr::new(10, 0, 9, 2))];
+
 /// Whether an id is that of somebody with a phone.
 pub(crate) fn is_person(id: &str) -> bool {
-    PEOPLE.iter().any(|(person, ..)| *person == id)
+    PEOPLE.iter().map(|(person, ..)| *person).chain(NUMBERS).any(|person| person == id)
 }
 
 /// What is made once for all worlds: it takes long, and nothing in a world depends on it.
@@ -116,7 +123,7 @@ impl Cast {
     }
 }
 
-/// What the switch knows of people.
+/// What the switch knows of people and of the carrier.
 pub(crate) fn switch_directory() -> switch::Directory {
     let user = |(_, name, _): &(&str, &str, usize)| switch::User {
         tenant: tenant(),
@@ -125,11 +132,27 @@ pub(crate) fn switch_directory() -> switch::Directory {
         ha1_md5: String::new(),
         ha1_sha256: String::new(),
     };
-    switch::Directory::new(PEOPLE.iter().map(user), Vec::new())
+    let trunks = GATEWAYS.map(|(name, address)| switch::Trunk {
+        name: name.to_owned(),
+        uri: format!("sip:{address}"),
+        prefixes: vec!["+".to_owned()],
+        strip: 0,
+        prepend: String::new(),
+        credentials: Some(switch::TrunkCredentials { username: "convoke".to_owned(), password: SECRET.to_owned() }),
+        register: false,
+        tenants: None,
+    });
+    switch::Directory::new(PEOPLE.iter().map(user), trunks.to_vec())
 }
 
-/// Each device: whose it is, and its address.
-pub(crate) fn devices() -> Vec<(&'static str, SocketAddr)> {
+/// Each device: its address, and whether it is a gateway.
+pub(crate) fn devices() -> Vec<(SocketAddr, bool)> {
+    let handsets = handsets().into_iter().map(|(_, address)| (address, false));
+    let gateways = GATEWAYS.map(|(_, ip)| (SocketAddr::new(ip.into(), 5060), true));
+    handsets.chain(gateways).collect()
+}
+
+fn handsets() -> Vec<(&'static str, SocketAddr)> {
     let all = PEOPLE.iter().enumerate().flat_map(|(person, (_, name, devices))| {
         (0..*devices).map(move |device| {
             let ip = Ipv4Addr::new(10, 0, 1 + person as u8, 1 + device as u8);
@@ -139,7 +162,7 @@ pub(crate) fn devices() -> Vec<(&'static str, SocketAddr)> {
     all.collect()
 }
 
-/// Every device is registered, and stays so.
+/// Every handset is registered, and stays so.
 pub(crate) fn bindings() -> Vec<Binding> {
     let bound = |(name, address): (&str, SocketAddr)| Binding {
         aor: switch::aor(name, DOMAIN),
@@ -155,7 +178,22 @@ pub(crate) fn bindings() -> Vec<Binding> {
         instance: None,
         expires_at: wall(24 * 3600 * 1000),
     };
-    devices().into_iter().map(bound).collect()
+    handsets().into_iter().map(bound).collect()
+}
+
+fn carrier(name: &str, address: Ipv4Addr) -> Trunk {
+    Trunk {
+        name: name.to_owned(),
+        uri: format!("sip:{address}"),
+        prefixes: vec!["+".to_owned()],
+        username: Some("convoke".to_owned()),
+        password: Some(SECRET.to_owned()),
+        register: false,
+        strip: 0,
+        prepend: String::new(),
+        tenants: Vec::new(),
+        line: None,
+    }
 }
 
 fn tenant() -> TenantId {
@@ -174,7 +212,7 @@ fn people() -> DirectorySet {
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         callback: Some(callback.to_owned()),
         callback_hosts: Vec::new(),
-        number: None,
+        number: control::PhoneNumber::parse("+12065550100"),
         instance: id.parse::<Uuid>().map(AppId).expect("a GUID"),
         may_remove_participants: true,
     });
@@ -190,7 +228,7 @@ fn people() -> DirectorySet {
         tenants: vec![Tenant { id: tenant(), domain: DOMAIN.to_owned() }],
         apps: bots.collect(),
         users: users.collect(),
-        trunks: Vec::new(),
+        trunks: GATEWAYS.map(|(name, address)| carrier(name, address)).to_vec(),
     }
 }
 

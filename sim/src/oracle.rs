@@ -29,6 +29,10 @@ pub(crate) struct Oracle {
     calls: BTreeMap<CallId, Call>,
     dialled: BTreeSet<LegId>,
     connected: BTreeSet<LegId>,
+    /// When each dialog was last acknowledged.
+    acknowledged: BTreeMap<String, u64>,
+    /// Dialogs that nobody wanted: hung up on in the moment of their acknowledgement.
+    unwanted: BTreeSet<String>,
     /// Who is on which roster, over which leg.
     rosters: BTreeMap<(ConferenceId, ParticipantId), LegId>,
 }
@@ -183,6 +187,16 @@ impl Oracle {
                 }
             }
             Effect::Leg(..) | Effect::Tell { .. } => {}
+        }
+    }
+
+    /// The server sends a phone this.
+    pub(crate) fn says(&mut self, now: u64, text: &str) {
+        let call_id = || text.lines().find_map(|line| line.strip_prefix("Call-ID: ")).unwrap_or_default().to_owned();
+        if text.starts_with("ACK ") {
+            self.acknowledged.insert(call_id(), now);
+        } else if text.starts_with("BYE ") && self.acknowledged.get(&call_id()) == Some(&now) {
+            self.unwanted.insert(call_id());
         }
     }
 
@@ -488,13 +502,12 @@ impl Oracle {
         }
         for (index, phone) in phones.iter().enumerate() {
             for call in phone.calls.values() {
-                // Two devices answered, and the process died while it hung up on the second: nothing says that there was
-                // one. That phone finds out when it says something; a session timer of its own would tell it sooner.
-                let of_two = phone.calls.values().filter(|other| other.call_id == call.call_id).count() > 1
-                    || phones.iter().filter(|other| other.user == phone.user).count() > 1;
+                // It answered when nobody wanted it any more, and the process died while it hung up: nothing says that there
+                // was such a dialog. That phone finds out when it says something, or when its session is not refreshed.
+                let is_forgotten = deaths > 0 && self.unwanted.contains(&call.call_id);
                 match call.state {
                     State::Talking if remotes.contains(&call.rtp) => {}
-                    State::Talking if of_two && deaths > 0 => {}
+                    State::Talking if is_forgotten => {}
                     State::Over => {}
                     state @ (State::Ringing | State::Answered | State::Talking | State::Leaving) => {
                         self.broken(

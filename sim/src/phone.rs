@@ -1,7 +1,8 @@
 //! Handsets that behave, and that do not: written on SIP's messages alone, so that nothing of the agent's is believed.
 //!
 //! A handset answers, declines, is busy, rings for ever, answers after a CANCEL, forks behind one contact, hangs up,
-//! changes the session at a bad moment, loses its power. What it still has to say it says again until it is answered.
+//! asks for a longer session, changes the session at a bad moment, loses its power. What it still has to say it says again
+//! until it is answered. A gateway does the same for all who are called by way of it, and asks who calls.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,9 +14,8 @@ use crate::sound::{Ear, tone_packet};
 
 /// One device, at one address.
 pub(crate) struct Phone {
-    /// The user whose contact it is.
-    pub(crate) user: String,
     pub(crate) address: SocketAddr,
+    is_gateway: bool,
     pub(crate) calls: BTreeMap<u64, Call>,
     /// Answers to requests that were answered, by branch and method: a request that comes again gets the same.
     answered: BTreeMap<(String, String), Vec<u8>>,
@@ -40,6 +40,7 @@ pub(crate) struct Temper {
     pub(crate) rings_on: u64,
     pub(crate) silent: u64,
     pub(crate) answers_late: u64,
+    pub(crate) asks_longer: u64,
     pub(crate) forks: u64,
     pub(crate) changes: u64,
     pub(crate) leaves: u64,
@@ -132,14 +133,20 @@ const T1_MS: u64 = 500;
 const T2_MS: u64 = 4_000;
 const GIVE_UP_MS: u64 = 32_000;
 
+/// What a phone that asks for more takes for a session interval, seconds.
+const LEAST_SESSION: u32 = 2_400;
+
+/// A gateway that cannot says so, and the other one may.
+const GATEWAYS_SAY: [u16; 6] = [486, 603, 503, 503, 404, 500];
+
 /// Longer than any world: whoever rings has to be answered, or told that nobody calls any longer.
 const RINGS_FOR_MS: u64 = 3_600_000;
 
 impl Phone {
-    pub(crate) fn new(user: &str, address: SocketAddr, temper: Temper, chance: Chance) -> Self {
+    pub(crate) fn new(address: SocketAddr, is_gateway: bool, temper: Temper, chance: Chance) -> Self {
         Self {
-            user: user.to_owned(),
             address,
+            is_gateway,
             calls: BTreeMap::new(),
             answered: BTreeMap::new(),
             chance,
@@ -215,7 +222,14 @@ impl Phone {
         }
         let known = tag.as_ref().and_then(|tag| self.find(&call_id, tag));
         match (request.method.as_str(), known) {
-            ("INVITE", None) if tag.is_none() => self.invited(source, request, branch, &call_id),
+            ("INVITE", None) if tag.is_none() => match self.objection(request) {
+                Some(response) => {
+                    let bytes = response.to_bytes();
+                    self.answered.insert((branch, method), bytes.clone());
+                    self.send(source, bytes);
+                }
+                None => self.invited(source, request, branch, &call_id),
+            },
             ("ACK", _) => self.acknowledged(&call_id, tag.as_deref()),
             ("CANCEL", _) => self.cancelled(source, request, &branch),
             ("BYE", Some(id)) => {
@@ -244,6 +258,25 @@ impl Phone {
             .iter()
             .find(|(_, call)| call.call_id == call_id && call.our_tag == tag && call.state != State::Over);
         found.map(|(id, _)| *id)
+    }
+
+    /// What has to be different before it rings.
+    fn objection(&mut self, request: &Request) -> Option<Response> {
+        let object = |status| Response::to_request(request, status, "").with_to_tag("objection");
+        let nonce = format!("nonce=\"of-{}\"", self.address.ip());
+        if self.is_gateway {
+            let Some(said) = request.headers.get(HeaderName::ProxyAuthorization) else {
+                let challenge = format!("Digest realm=\"carrier\", {nonce}, algorithm=MD5, qop=\"auth\"");
+                return Some(object(407).with(HeaderName::ProxyAuthenticate, challenge));
+            };
+            if !String::from_utf8_lossy(said).contains(&nonce) {
+                self.complaints.push("credentials for another gateway".to_owned());
+            }
+        }
+        let asked = request.headers.session_expires().ok().flatten()?;
+        let is_too_short = asked.seconds < LEAST_SESSION && self.chance.permille(self.temper.asks_longer);
+        self.faults += u64::from(is_too_short);
+        is_too_short.then(|| object(422).with(HeaderName::MinSe, LEAST_SESSION.to_string()))
     }
 
     fn invited(&mut self, source: SocketAddr, request: &Request, branch: String, call_id: &str) {
@@ -301,7 +334,8 @@ impl Phone {
             // Nobody lets a phone ring for ever.
             self.wake(RINGS_FOR_MS, Wake::Refuse(id, 480));
             if refuses && !forks {
-                let status = *self.chance.pick(&[486, 603, 480, 600, 404, 500]).expect("a choice");
+                let usual = [486, 603, 480, 600, 404, 500];
+                let status = *self.chance.pick(if self.is_gateway { &GATEWAYS_SAY } else { &usual }).expect("a choice");
                 self.wake(decides_after, Wake::Refuse(id, status));
             } else if !rings_on {
                 // Two devices behind one proxy answer nearly at once.

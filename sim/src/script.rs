@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::bot::{Asked, BotCall, Fetch, What};
-use crate::cast::{PEOPLE, is_person};
+use crate::cast::{NUMBERS, PEOPLE, is_person};
 use crate::chance::Chance;
 use crate::disk;
 use crate::hook;
@@ -49,6 +49,7 @@ impl Script {
             rings_on: chance.between(0, 200),
             silent: chance.between(0, 100),
             answers_late: chance.between(0, 200),
+            asks_longer: chance.between(0, 200),
             forks: chance.between(0, 250),
             changes: chance.between(0, 400),
             leaves: chance.between(0, 300),
@@ -63,7 +64,7 @@ impl Script {
 impl Temper {
     /// Answers, and stays.
     pub(crate) fn good() -> Self {
-        Self { refuses: 0, rings_on: 0, silent: 0, answers_late: 0, forks: 0, changes: 0, leaves: 0 }
+        Self { refuses: 0, rings_on: 0, silent: 0, answers_late: 0, asks_longer: 0, forks: 0, changes: 0, leaves: 0 }
     }
 }
 
@@ -124,8 +125,12 @@ fn ask(world: &mut World, bot: usize, what: What) -> bool {
 }
 
 fn person(world: &mut World) -> String {
-    let (id, ..) = world.chance.pick(&PEOPLE).expect("people");
-    (*id).to_owned()
+    let id = if world.chance.permille(200) {
+        world.chance.pick(&NUMBERS).copied()
+    } else {
+        world.chance.pick(&PEOPLE).map(|(id, ..)| *id)
+    };
+    id.expect("people").to_owned()
 }
 
 fn places(world: &mut World, bot: usize) -> bool {

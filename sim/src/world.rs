@@ -141,7 +141,7 @@ impl World {
         let temper = Script::temper(&mut chance);
         let phones: Vec<Phone> = cast::devices()
             .into_iter()
-            .map(|(user, address)| Phone::new(user, address, temper, chance.branch()))
+            .map(|(address, is_gateway)| Phone::new(address, is_gateway, temper, chance.branch()))
             .collect();
         let phone_of = phones.iter().enumerate().map(|(index, phone)| (phone.address.ip(), index)).collect();
         let bots = cast.tokens.iter().enumerate().map(|(index, token)| Bot::new(index, token.clone())).collect();
@@ -440,6 +440,9 @@ impl World {
             self.faults.datagrams += 1;
         }
         if is_sip {
+            if datagram.from == SERVER {
+                self.oracle.says(self.now, &String::from_utf8_lossy(&datagram.bytes));
+            }
             let lost = if arrivals.is_empty() { " (lost)" } else { "" };
             let line = first_line(&datagram.bytes);
             self.note(|| format!("{} > {} {line}{lost}", datagram.from.ip(), datagram.to.ip()));

@@ -55,7 +55,7 @@ pub use vocabulary::{
     AgentConfig, Algorithm, Binding, Branch, Caller, CancelDerived, ConnectId, Counters, Credentials, Dial, Dialled,
     Direction, EndReason, FailedBecause, Flow, GuessLimits, HangUpCause, Hint, Incoming, IncomingPolicy, Input, LegKey,
     Lookup, Nobody, Order, Output, QueryId, Register, Registered, RegistrarConfig, Report, Snapshot, TakeUp, Tone,
-    Transport, UnboundBecause, Users,
+    Transport, UnboundBecause, Users, Waits,
 };
 
 /// Most branches of one leg that ring at once.
@@ -97,7 +97,7 @@ pub struct Agent {
     legs: BTreeMap<LegKey, Leg>,
     dialogs: BTreeMap<DialogId, LegKey>,
     /// Legs that were hung up while they rang, and how many requests have to end until that is told.
-    withdrawn: BTreeMap<LegKey, usize>,
+    withdrawn: BTreeMap<LegKey, calling::Withdrawn>,
     /// Late answers to calls of an earlier process that are being ended.
     strays: BTreeMap<DialogId, Instant>,
     registrations: BTreeMap<u64, Registration>,

@@ -35,21 +35,20 @@ impl Agent {
         let mut hop = transaction.hop.clone();
         hop.hint = Some(way.hint());
         let owner = transaction.owner.clone();
-        let next = match &owner {
-            Owner::Attempt { leg, attempt } => self.attempt_again(*leg, *attempt).map(|(next, via)| (next, Some(via))),
-            Owner::Within { leg } => self.next_number(*leg).map(|next| (next, None)),
-            Owner::Prack { invite, to_tag } => self.prack_again(*invite, to_tag).map(|next| (next, None)),
-            Owner::Registration { key } => self.registration_again(*key).map(|next| (next, None)),
-            Owner::Ping { .. } | Owner::Bye { .. } | Owner::Parting { .. } | Owner::Nobody => {
-                Some((cseq.number + 1, None))
-            }
+        let branch = transaction.branch.clone();
+        let number = match &owner {
+            Owner::Attempt { leg, attempt } => self.attempt_again(*leg, *attempt),
+            Owner::Within { leg } => self.next_number(*leg),
+            Owner::Prack { invite, to_tag } => self.prack_again(*invite, to_tag),
+            Owner::Registration { key } => self.registration_again(*key),
+            Owner::Ping { .. } | Owner::Bye { .. } | Owner::Parting { .. } | Owner::Nobody => Some(cseq.number + 1),
             Owner::Won { .. }
             | Owner::Adrift
             | Owner::Withdrawn { .. }
             | Owner::Ack { .. }
             | Owner::AckAdrift { .. } => None,
         };
-        let Some((number, branch)) = next else { return false };
+        let Some(number) = number else { return false };
         request.headers.set(HeaderName::CSeq, CSeq { number, ..cseq });
         if let Some(transaction) = self.clients.get_mut(&key) {
             transaction.owner = Owner::Nobody;

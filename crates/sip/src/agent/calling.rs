@@ -1,18 +1,18 @@
 //! Legs that are being dialled: all branches ring at once, the first answer wins, the others are cancelled.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::clients::{ClientKey, Lost, Owner, Sending, add_reason, retry_after, with_same_branch};
+use super::clients::{ClientKey, Lost, Owner, Sending, ViaBranch, add_reason, retry_after, with_same_branch};
 use super::limits::REDIRECTS_MAX;
-use super::naming::CallNames;
+use super::naming::{CallNames, Naming};
 use super::network::Hop;
 use super::peers::Peer;
 use super::servers::{ALLOW, SUPPORTED, SUPPORTED_WITH_RELIABLE};
 use super::talking::{Session, add_wish};
 use super::vocabulary::{
-    Branch, Caller, CancelDerived, Credentials, Dial, Dialled, FailedBecause, HangUpCause, LegKey, Report,
+    Branch, Caller, CancelDerived, Credentials, Dial, Dialled, FailedBecause, HangUpCause, LegKey, Report, Waits,
 };
 use super::{Agent, BRANCHES_MAX, Due, Leg};
 use crate::dialog::Dialog;
@@ -59,10 +59,11 @@ pub(super) struct Calling {
 #[derive(Debug)]
 struct Attempt {
     branch: Branch,
+    /// Of the call of the target that is being tried, and the number of its last INVITE.
     names: CallNames,
     cseq: u32,
-    /// Request-URIs that are still to be tried.
-    targets: VecDeque<Uri>,
+    /// What is still to be tried.
+    targets: VecDeque<Target>,
     /// The INVITE that rings; none once the branch has failed.
     invite: Option<ClientKey>,
     started_at: Instant,
@@ -75,8 +76,25 @@ struct Attempt {
     wish: Wish,
 }
 
+/// One of those that stand in for each other. Each is a call of its own, whatever the order in which they are tried.
+#[derive(Debug)]
+struct Target {
+    uri: Uri,
+    names: CallNames,
+}
+
+/// A leg that is over once everything that rings for it has stopped.
+#[derive(Debug)]
+pub(super) struct Withdrawn {
+    /// INVITEs, CANCELs and BYEs that have to end.
+    pub(super) left: usize,
+    /// What is told then.
+    pub(super) failure: Failure,
+}
+
+/// Why a leg, or a branch of it, has failed.
 #[derive(Clone, Debug)]
-struct Failure {
+pub(super) struct Failure {
     status: u16,
     phrase: String,
     because: FailedBecause,
@@ -88,6 +106,10 @@ impl Failure {
     fn ours(status: u16, because: FailedBecause) -> Self {
         let phrase = crate::message::reason_phrase(status).to_owned();
         Self { status, phrase, because, retry_after: None, contacts: Vec::new() }
+    }
+
+    fn withdrawn() -> Self {
+        Self::ours(487, FailedBecause::Cancelled)
     }
 }
 
@@ -133,12 +155,13 @@ impl Agent {
             self.report_failed(leg, Failure::ours(status, FailedBecause::Local));
             return;
         }
-        let attempts = dial.branches.into_iter().take(BRANCHES_MAX).enumerate().map(|(index, branch)| {
-            let targets = [&branch.request_uri].into_iter().chain(&branch.alternatives);
+        let mut named = BTreeMap::new();
+        let attempts = dial.branches.into_iter().take(BRANCHES_MAX).map(|branch| {
+            let targets = targets_of(&self.naming, leg, &branch, &mut named);
             Attempt {
-                names: self.naming.of_call(leg, index),
+                names: targets[0].names.clone(),
                 cseq: 0,
-                targets: targets.take(TARGETS_MAX).cloned().collect(),
+                targets: targets.into(),
                 invite: None,
                 started_at: self.now,
                 reported: BTreeSet::new(),
@@ -175,7 +198,7 @@ impl Agent {
         let (Some(target), true) = (target, attempt.wish.raise(response.headers.min_se().ok().flatten())) else {
             return false;
         };
-        attempt.targets.push_front(target);
+        attempt.targets.push_front(Target { uri: target, names: attempt.names.clone() });
         self.try_next_target(leg, index);
         self.watch_leg(leg);
         true
@@ -186,14 +209,20 @@ impl Agent {
         let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else { return false };
         let Some(attempt) = calling.attempts.get_mut(index) else { return false };
         let Some(target) = attempt.targets.pop_front() else { return false };
+        if target.names != attempt.names {
+            attempt.names = target.names;
+            attempt.cseq = 0;
+        }
         attempt.cseq += 1;
         attempt.started_at = self.now;
         attempt.is_heard = false;
-        let request = invite(&calling.caller, attempt, target.clone(), &calling.offer, &calling.extra_headers);
-        let hop = hop_of(&attempt.branch, target);
-        let branch = self.naming.invite_branch(&attempt.names.call_id, attempt.cseq);
+        let mut request = invite(&calling.caller, attempt, target.uri.clone(), &calling.offer, &calling.extra_headers);
+        // RFC 3261 §13.2.1: who rings by then stops, though we should have fallen over meanwhile.
+        let ring_for = calling.ring_until.saturating_duration_since(self.now);
+        request.headers.push(HeaderName::Expires, ring_for.as_millis().div_ceil(1000).max(1).to_string());
+        let hop = hop_of(&attempt.branch, target.uri);
         let sending = Sending {
-            branch: Some(branch),
+            branch: ViaBranch::of_invite(&hop),
             contact_user: Some(self.config.contact_user.clone()),
             account: calling.account.clone(),
             untold: calling.untold,
@@ -212,12 +241,12 @@ impl Agent {
         }
     }
 
-    /// The next CSeq number and Via branch of the attempt, for the same INVITE with credentials.
-    pub(super) fn attempt_again(&mut self, leg: LegKey, attempt: usize) -> Option<(u32, String)> {
+    /// The next CSeq number of the attempt, for the same INVITE with credentials.
+    pub(super) fn attempt_again(&mut self, leg: LegKey, attempt: usize) -> Option<u32> {
         let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else { return None };
         let attempt = calling.attempts.get_mut(attempt)?;
         attempt.cseq += 1;
-        Some((attempt.cseq, self.naming.invite_branch(&attempt.names.call_id, attempt.cseq)))
+        Some(attempt.cseq)
     }
 
     /// A branch of a leg that rings, as it was ordered.
@@ -357,21 +386,22 @@ impl Agent {
         }
     }
 
-    /// The leg failed: what still rings is cancelled.
+    /// The leg failed: what still rings is cancelled first. Whoever is silent is not waited for.
     fn end_calling(&mut self, leg: LegKey, cause: &HangUpCause, failure: Failure) {
         let Some(Leg::Calling(calling)) = self.legs.remove(&leg) else { return };
         self.alarms.set(Due::Leg(leg), None);
-        for key in calling.invites() {
+        let (silent, ringing): (Vec<_>, Vec<_>) = calling.invites().partition(|&key| self.invite_is_silent(key));
+        for key in silent {
             self.cast_adrift(key, cause);
         }
-        self.report_failed(leg, failure);
+        self.withdraw(leg, ringing, cause, failure);
     }
 
     pub(super) fn hang_up_calling(&mut self, leg: LegKey, cause: &HangUpCause) {
         let Some(Leg::Calling(calling)) = self.legs.remove(&leg) else { return };
         self.alarms.set(Due::Leg(leg), None);
         let invites: Vec<_> = calling.invites().collect();
-        self.withdraw(leg, invites, cause);
+        self.withdraw(leg, invites, cause, Failure::withdrawn());
     }
 
     /// Time for a leg that rings.
@@ -401,37 +431,35 @@ impl Agent {
         self.watch_leg(leg);
     }
 
-    pub(super) fn report_withdrawn(&mut self, leg: LegKey) {
-        self.report_failed(leg, Failure::ours(487, FailedBecause::Cancelled));
-    }
-
-    fn report_failed(&mut self, leg: LegKey, failure: Failure) {
+    pub(super) fn report_failed(&mut self, leg: LegKey, failure: Failure) {
         let Failure { status, phrase, because, retry_after, contacts } = failure;
         self.report(Report::Failed { leg, status, because, phrase, retry_after, contacts });
     }
 
-    /// Ends an INVITE of an earlier process: the names are derived again. Where authentication may have taken a second
-    /// request, both are cancelled; the peer answers 481 to the one that it does not know. The end is told when all are
-    /// answered.
+    /// Ends an INVITE of an earlier process: the names are derived again. Which target it had come to, and whether the peer
+    /// asked for another INVITE first, is not known: whatever there may be is cancelled, and who does not know it answers
+    /// 481. The end is told when all are answered.
     pub(super) fn cancel_derived(&mut self, order: CancelDerived) {
-        let CancelDerived { leg, caller, calls, but, cause } = order;
-        let answered = but.map(|snapshot| Dialog::restore(&snapshot).map(|restored| restored.dialog.id.call_id));
-        let owner = match answered {
-            None if self.legs.contains_key(&leg) || self.withdrawn.contains_key(&leg) => return,
-            None => Owner::Parting { leg },
-            Some(_) => Owner::Nobody,
+        let CancelDerived { leg, waits, caller, calls, but, cause } = order;
+        let answered =
+            but.and_then(|snapshot| Dialog::restore(&snapshot).ok()).map(|answered| answered.dialog.id.call_id);
+        let is_awaited = match waits {
+            Waits::End if self.legs.contains_key(&leg) || self.withdrawn.contains_key(&leg) => return,
+            Waits::End => true,
+            // Else it had nothing under way, and its end was told.
+            Waits::HangUp => self.withdrawn.contains_key(&leg),
+            Waits::Nobody => false,
         };
-        let answered = answered.and_then(Result::ok);
+        let owner = if is_awaited { Owner::Parting { leg } } else { Owner::Nobody };
         let mut left = 0;
         for Dialled { leg, branches, has_credentials } in calls {
-            for (index, branch) in branches.into_iter().take(BRANCHES_MAX).enumerate() {
-                let names = self.naming.of_call(leg, index);
-                if answered.as_ref() == Some(&names.call_id) {
-                    continue;
-                }
-                let hop = hop_of(&branch, branch.request_uri.clone());
+            let mut named = BTreeMap::new();
+            // One INVITE, another after a 422 (RFC 4028 §7.4), another with credentials.
+            let numbers = if has_credentials { 3 } else { 2 };
+            for branch in branches.into_iter().take(BRANCHES_MAX) {
+                let targets = targets_of(&self.naming, leg, &branch, &mut named);
                 let mut attempt = Attempt {
-                    names,
+                    names: targets[0].names.clone(),
                     cseq: 0,
                     targets: VecDeque::new(),
                     invite: None,
@@ -442,21 +470,37 @@ impl Agent {
                     wish: Wish::of(Duration::ZERO),
                     branch,
                 };
-                for number in 1..=if has_credentials { 2 } else { 1 } {
-                    attempt.cseq = number;
-                    let via_branch = self.naming.invite_branch(&attempt.names.call_id, number);
-                    let request = invite(&caller, &attempt, attempt.branch.request_uri.clone(), &[], &[]);
-                    let mut cancel = with_same_branch(&request, Method::Cancel, None);
-                    add_reason(&mut cancel, &cause);
-                    let branch = Some(via_branch);
-                    self.send(Sending { branch, ..Sending::new(cancel, hop.clone(), owner.clone()) });
-                    left += 1;
+                for Target { uri, names } in targets {
+                    if answered.as_ref() == Some(&names.call_id) {
+                        continue;
+                    }
+                    attempt.names = names;
+                    let hop = hop_of(&attempt.branch, uri.clone());
+                    for number in 1..=numbers {
+                        attempt.cseq = number;
+                        let request = invite(&caller, &attempt, uri.clone(), &[], &[]);
+                        let mut cancel = with_same_branch(&request, Method::Cancel, None);
+                        add_reason(&mut cancel, &cause);
+                        let branch = ViaBranch::of_invite(&hop);
+                        self.send(Sending { branch, ..Sending::new(cancel, hop.clone(), owner.clone()) });
+                        left += 1;
+                    }
                 }
             }
         }
-        if owner != Owner::Nobody {
-            self.wait_for_withdrawn(leg, left);
+        if is_awaited {
+            self.wait_for_withdrawn(leg, left, Failure::withdrawn());
         }
+    }
+
+    /// Whether a call that an earlier process began is being begun again, and has not come to the INVITE of this number.
+    pub(super) fn is_yet_to_ask(&self, call_id: &str, number: u32) -> bool {
+        self.legs.values().any(|leg| match leg {
+            Leg::Calling(calling) if calling.untold > 0 => {
+                calling.attempts.iter().any(|attempt| attempt.names.call_id == call_id && attempt.cseq < number)
+            }
+            Leg::Calling(_) | Leg::Called(_) | Leg::Talking(_) => false,
+        })
     }
 }
 
@@ -477,6 +521,20 @@ fn redirected_to(response: &Response) -> Vec<Uri> {
         }
     }
     distinct
+}
+
+/// A branch's targets in their order, the first of them its Request-URI. `named` counts those of a leg by their names.
+fn targets_of(naming: &Naming, leg: LegKey, branch: &Branch, named: &mut BTreeMap<String, usize>) -> Vec<Target> {
+    let instance = branch.registered.as_ref().and_then(|registered| registered.instance.clone());
+    let first = (&branch.request_uri, instance.unwrap_or_else(|| branch.request_uri.to_string()));
+    let others = branch.alternatives.iter().map(|uri| (uri, uri.to_string()));
+    let all = std::iter::once(first).chain(others).take(TARGETS_MAX);
+    all.map(|(uri, name)| {
+        let names = naming.of_call(leg, &name, named.get(&name).copied().unwrap_or_default());
+        *named.entry(name).or_default() += 1;
+        Target { uri: uri.clone(), names }
+    })
+    .collect()
 }
 
 /// What is known of a registered contact does not hold for its alternatives.

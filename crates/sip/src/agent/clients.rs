@@ -102,6 +102,25 @@ enum Cancelling {
     Sent(HangUpCause),
 }
 
+/// How the Via branch of a request is found when its way is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ViaBranch {
+    /// Nobody else has to know it.
+    Fresh,
+    /// That of its INVITE.
+    Fixed(String),
+    /// That of an INVITE which a later process may have to cancel: derived from its Call-ID and number and, unless it goes
+    /// to a phone that is where it was last heard, from the address.
+    Derived { by_address: bool },
+}
+
+impl ViaBranch {
+    /// Of an INVITE that goes there, and of a CANCEL for it.
+    pub(super) fn of_invite(hop: &Hop) -> Self {
+        Self::Derived { by_address: hop.hint.is_none() }
+    }
+}
+
 #[derive(Debug)]
 enum Stage {
     Resolving,
@@ -118,8 +137,7 @@ pub(super) struct ClientTransaction {
     pub(super) request: Request,
     pub(super) hop: Hop,
     stage: Stage,
-    /// Fixed by the caller, or made when it is sent.
-    branch: Option<String>,
+    pub(super) branch: ViaBranch,
     /// Set as our Contact when the way is known.
     contact_user: Option<String>,
     /// The targets that are still to be tried.
@@ -151,7 +169,7 @@ pub(super) struct Sending {
     pub(super) request: Request,
     pub(super) hop: Hop,
     pub(super) owner: Owner,
-    pub(super) branch: Option<String>,
+    pub(super) branch: ViaBranch,
     pub(super) contact_user: Option<String>,
     pub(super) account: Option<DigestClient>,
     pub(super) challenges: u8,
@@ -167,7 +185,7 @@ impl Sending {
             request,
             hop,
             owner,
-            branch: None,
+            branch: ViaBranch::Fresh,
             contact_user: None,
             account: None,
             challenges: 0,
@@ -182,11 +200,6 @@ impl ClientTransaction {
     /// Whether anybody wants it to arrive, by whatever way.
     pub(super) fn is_wanted(&self) -> bool {
         self.cancelling == Cancelling::No && !matches!(self.owner, Owner::Adrift | Owner::Withdrawn { .. })
-    }
-
-    /// RFC 3261 §9.1: a CANCEL goes where its INVITE went and has its branch, or it cancels nothing.
-    fn may_go_elsewhere(&self) -> bool {
-        self.request.method != Method::Cancel && self.walk.has_more()
     }
 
     /// A leg's request that still waits for its final response.
@@ -331,9 +344,25 @@ impl Agent {
 
     /// The way is known: completes the request, sends it and starts its transaction.
     fn run(&mut self, key: ClientKey, way: Way) {
-        let fresh = self.naming.via_branch();
         let Some(transaction) = self.clients.get_mut(&key) else { return };
-        let branch = transaction.branch.take().unwrap_or(fresh);
+        let branch = match &transaction.branch {
+            ViaBranch::Fresh => self.naming.via_branch(),
+            ViaBranch::Fixed(branch) => branch.clone(),
+            ViaBranch::Derived { by_address } => {
+                let headers = &transaction.request.headers;
+                let (call_id, number) =
+                    (headers.call_id().unwrap_or_default(), headers.cseq().map_or(0, |it| it.number));
+                self.naming.invite_branch(call_id, number, by_address.then_some(way.destination))
+            }
+        };
+        let is_derived = matches!(transaction.branch, ViaBranch::Derived { .. });
+        if is_derived
+            && transaction.request.method == Method::Cancel
+            && self.client_index.contains_key(&(branch.clone(), Method::Invite))
+        {
+            // The INVITE is known here too, and is cancelled if it has to be.
+            return self.lose(key, Lost::Silent);
+        }
         let request = &mut transaction.request;
         let name = TransportName::parse(way.transport.via_name());
         let via = Via::new(name, way.advertised.ip(), Some(way.advertised.port()), &branch);
@@ -351,7 +380,7 @@ impl Agent {
         if matches!(transaction.owner, Owner::Within { .. }) {
             // Nobody rings within a dialog: a peer that takes longer has lost our request or its answer.
             transaction.abandon_at = Some(self.now + self.timing.give_up() * 3 / 2);
-        } else if transaction.may_go_elsewhere() {
+        } else if transaction.walk.has_more() {
             // RFC 3263 §4.3 waits for the transaction's end, 32 s; nobody who calls does.
             transaction.move_on_at = Some(self.now + self.config.failover_after);
         }
@@ -559,13 +588,16 @@ impl Agent {
             return;
         }
         let Some(transaction) = self.clients.get(&key) else { return };
-        // RFC 3263 §4.3: a server that is overloaded is as good as one that is not there.
-        let (is_wanted, has_more) = (transaction.is_wanted(), transaction.may_go_elsewhere());
+        let (is_wanted, has_more) = (transaction.is_wanted(), transaction.walk.has_more());
+        // RFC 3263 §4.3: a server that is overloaded is as good as one that is not there. One that knows nothing of what a
+        // CANCEL is for was not the one that its INVITE went to.
+        let is_elsewhere =
+            response.status == 503 || response.status == 481 && transaction.request.method == Method::Cancel;
         if let (503, Some(way), Some(time)) = (response.status, transaction.way, retry_after(response)) {
             // RFC 3261 §21.5.4: it is left alone for as long as it says, while there are others.
             self.network.shun(self.now, (way.transport, way.destination), time);
         }
-        if response.status == 503 && is_wanted && has_more {
+        if is_elsewhere && is_wanted && has_more {
             self.unindex(key);
             self.unsent.push_back(key);
             return;
@@ -596,6 +628,7 @@ impl Agent {
             Stage::Invite(machine) if machine.is_silent() => {
                 let Owner::Attempt { leg, attempt } = transaction.owner else { return };
                 let sending = Sending {
+                    branch: transaction.branch.clone(),
                     contact_user: transaction.contact_user.clone(),
                     account: transaction.account.clone(),
                     challenges: transaction.challenges,
@@ -622,7 +655,7 @@ impl Agent {
         if let Some(way) = transaction.way {
             self.network.shun(self.now, (way.transport, way.destination), SHUN_FOR);
         }
-        if transaction.is_wanted() && transaction.may_go_elsewhere() {
+        if transaction.is_wanted() && transaction.walk.has_more() {
             transaction.abandon_at = None;
             self.unindex(key);
             self.unsent.push_back(key);

@@ -1,10 +1,11 @@
 //! Call-IDs, tags, branches and nonces: names that others cannot guess and that the node can recognise.
 //!
-//! Names of calls we place are derived from the leg and the node's secret, so that a process that knows nothing but
-//! the leg's id finds them again (and can cancel what an earlier process began). All other names come from the
-//! process's seed and a counter.
+//! Names of calls we place are derived from the leg, from what is called and the node's secret, so that a process that
+//! knows nothing else finds them again (and can cancel what an earlier process began), in whatever order it would call
+//! itself. All other names come from the process's seed and a counter.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use sha2::{Digest as _, Sha256};
 
@@ -13,7 +14,7 @@ use super::vocabulary::LegKey;
 /// RFC 3261 §8.1.1.7.
 pub(super) const MAGIC_COOKIE: &str = "z9hG4bK";
 
-/// The names of one branch of a dialled leg.
+/// The names of the call of one target of a dialled leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CallNames {
     pub(super) call_id: String,
@@ -80,16 +81,20 @@ impl Naming {
         u64::from_be_bytes(eight)
     }
 
-    /// The names of a branch of a dialled leg.
-    pub(super) fn of_call(&self, leg: LegKey, branch: usize) -> CallNames {
-        let secret = hmac(&self.node_secret, &[b"call", &leg.0, &(branch as u64).to_be_bytes()]);
+    /// The names of a dialled leg's call of a target: of a URI, or of a device by its instance. Among several of the same
+    /// name it is the `nth`.
+    pub(super) fn of_call(&self, leg: LegKey, target: &str, nth: usize) -> CallNames {
+        let secret = hmac(&self.node_secret, &[b"call", &leg.0, target.as_bytes(), &(nth as u64).to_be_bytes()]);
         let name = hex(&secret[..12]);
         CallNames { call_id: format!("{name}.{}", self.mark(&name)), from_tag: hex(&secret[16..24]) }
     }
 
-    /// The Via branch of the n-th INVITE of a branch; `n` is its CSeq number.
-    pub(super) fn invite_branch(&self, call_id: &str, cseq: u32) -> String {
-        let secret = hmac(&self.node_secret, &[b"via", call_id.as_bytes(), &cseq.to_be_bytes()]);
+    /// The Via branch of the INVITE with this number, and of its CANCEL. Where a name stands for several addresses, each of
+    /// them has one of its own (RFC 3263 §4.3).
+    pub(super) fn invite_branch(&self, call_id: &str, cseq: u32, address: Option<SocketAddr>) -> String {
+        let address = address.map(|address| address.to_string()).unwrap_or_default();
+        let parts = [b"via", call_id.as_bytes(), &cseq.to_be_bytes(), address.as_bytes()];
+        let secret = hmac(&self.node_secret, &parts);
         format!("{MAGIC_COOKIE}{}", hex(&secret[..12]))
     }
 
@@ -142,9 +147,10 @@ mod tests {
     fn names_of_a_call_are_found_again_and_recognised() {
         let earlier = Naming::new([1; 32], [2; 32]);
         let later = Naming::new([1; 32], [3; 32]);
-        let names = earlier.of_call(LegKey([9; 16]), 2);
-        assert_eq!(names, later.of_call(LegKey([9; 16]), 2));
-        assert_ne!(names, later.of_call(LegKey([9; 16]), 3));
+        let names = earlier.of_call(LegKey([9; 16]), "sip:desk@192.0.2.1", 0);
+        assert_eq!(names, later.of_call(LegKey([9; 16]), "sip:desk@192.0.2.1", 0));
+        assert_ne!(names, later.of_call(LegKey([9; 16]), "sip:desk@192.0.2.2", 0));
+        assert_ne!(names, later.of_call(LegKey([9; 16]), "sip:desk@192.0.2.1", 1));
         assert!(later.is_ours(&names.call_id));
         assert!(!later.is_ours("0123456789abcdef01234567.01234567"));
         assert!(!Naming::new([4; 32], [2; 32]).is_ours(&names.call_id));

@@ -375,20 +375,30 @@ pub struct TakeUp {
 /// [`Order::CancelDerived`], with what the [`Dial`] of the earlier process said.
 #[derive(Clone, Debug)]
 pub struct CancelDerived {
-    /// Whose end is told, as [`Report::Failed`], when every CANCEL is answered or lost.
     pub leg: LegKey,
+    pub waits: Waits,
     pub caller: Caller,
     pub calls: Vec<Dialled>,
-    /// The dialog of the branch that has answered: that one is left alone, and nobody is told of the others.
+    /// The dialog of the target that has answered: that one is left alone.
     pub but: Option<Snapshot>,
     pub cause: HangUpCause,
+}
+
+/// What waits until every CANCEL of [`CancelDerived`] is answered or lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// The end of a leg that is not known otherwise: it is told then, as [`Report::Failed`].
+    End,
+    /// The end of a leg whose [`Order::HangUp`] was given just before.
+    HangUp,
+    Nobody,
 }
 
 /// What one [`Dial`] of an earlier process has made ring.
 #[derive(Clone, Debug)]
 pub struct Dialled {
     pub leg: LegKey,
-    /// All branches, in the same order.
+    /// All branches, in any order.
     pub branches: Vec<Branch>,
     /// Whether the peer may have asked who calls, so that a second INVITE was sent.
     pub has_credentials: bool,

@@ -1,6 +1,7 @@
 //! Agents that call each other, on a clock we turn and a network we spoil.
 
 mod bad_days;
+mod cancelling;
 mod challenges;
 mod hostile;
 mod locating;

@@ -89,8 +89,34 @@ fn a_call_nobody_answers_ends_by_its_deadline() {
     world.order(1, Order::Ring { leg: callee, status: 180, sdp: None });
     let ended = world.wait_ended(0);
     assert!(matches!(ended, Report::Failed { status: 408, because: FailedBecause::RingTimeout, .. }), "{ended:?}");
-    assert_eq!(world.now, world.start + seconds(20));
-    world.wait(1, |report| matches!(report, Report::Ended { reason: EndReason::Cancelled { .. }, .. }).then_some(()));
+    assert_eq!(world.now.duration_since(world.start).as_secs(), 20);
+    let cancelled = |report: &Report| matches!(report, Report::Ended { reason: EndReason::Cancelled { .. }, .. });
+    assert!(world.take(1).iter().any(cancelled), "it is told when the phone has stopped");
+    world.settle();
+}
+
+#[test]
+fn a_leg_that_one_device_declines_has_failed_when_the_others_have_stopped() {
+    // Were it told before, and the process died, nobody would stop them.
+    let mut world = World::new(6);
+    (1..=4).map(config).for_each(|config| _ = world.add(config));
+    world.nodes[3].is_down = true;
+    world.dial(0, LEG, &[1, 2, 3]);
+    let [declines, rings] = [1, 2].map(|node| {
+        let leg = world.wait_incoming(node);
+        world.order(node, Order::Ring { leg, status: 180, sdp: None });
+        leg
+    });
+    world.run_for(seconds(1));
+    let mut lost = false;
+    world.filter = Some(Box::new(move |text| text.starts_with("CANCEL") && !std::mem::replace(&mut lost, true)));
+    world.order(1, Order::Refuse { leg: declines, status: 603 });
+    let ended = world.wait_ended(0);
+    assert!(matches!(ended, Report::Failed { status: 603, .. }), "{ended:?}");
+    let cancelled = |report: &Report| matches!(report, Report::Ended { leg, .. } if *leg == rings);
+    assert!(world.take(2).iter().any(cancelled));
+    // Whoever says nothing at all is not waited for.
+    assert!(world.now < world.start + seconds(3));
     world.settle();
 }
 

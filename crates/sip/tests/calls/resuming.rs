@@ -2,7 +2,7 @@
 
 use sip::agent::{
     Agent, AgentConfig, Branch, CancelDerived, Dialled, EndReason, FailedBecause, HangUpCause, LegKey, Order, Report,
-    Snapshot, TakeUp,
+    Snapshot, TakeUp, Waits,
 };
 
 use super::world::{ANSWER, LEG, OFFER, World, config, dial, seconds};
@@ -316,6 +316,7 @@ fn who_takes_a_leg_up_stops_the_other_devices_that_may_still_ring_and_nobody_els
         0,
         Order::CancelDerived(Box::new(CancelDerived {
             leg: LEG,
+            waits: Waits::Nobody,
             caller: dialled.caller,
             calls: vec![Dialled { leg: LEG, branches: dialled.branches, has_credentials: false }],
             but: Some(snapshot),
@@ -326,7 +327,11 @@ fn who_takes_a_leg_up_stops_the_other_devices_that_may_still_ring_and_nobody_els
     let ended = world.wait_ended(2);
     assert!(matches!(ended, Report::Ended { reason: EndReason::Cancelled { cause: Some(200) }, .. }), "{ended:?}");
     world.run_for(seconds(2));
-    assert_eq!(world.count_sent(0, "CANCEL"), 1, "the one that has answered is left alone");
+    assert_eq!(
+        (world.count_sent(0, "CANCEL"), world.count_sent(1, "SIP/2.0 481")),
+        (2, 0),
+        "who has answered is left alone"
+    );
     world.hang_up(0, LEG);
     world.wait_ended(1);
     world.settle();

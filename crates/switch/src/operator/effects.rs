@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use control::{Cause, ConferenceId, Destination, Effect, LegAction, LegId, LegNews, MixPlan, Snapshot, Target};
-use sip::agent::{CancelDerived, Dial, HangUpCause, Order, Transport};
+use sip::agent::{Branch, CancelDerived, Dial, HangUpCause, LegKey, Order, Transport, Waits};
 use sip::sdp::{LocalMedia, Negotiation, Preference};
 
 use super::Operator;
@@ -147,12 +147,10 @@ impl Operator {
         let (template, mut caller) = (dialing.local.clone(), dialing.caller.clone());
         caller.asserted = caller.asserted.filter(|_| attempt.asserts);
         dialing.asked = Some(attempt.clone());
-        let addresses: Vec<IpAddr> =
-            (0..attempt.branches.len()).map(|branch| self.address_towards(&attempt, branch)).collect();
+        let addresses = self.advertise_to(&mut attempt);
         let first = addresses.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into());
         let offer = |address| Negotiation::new(LocalMedia { address, ..template.clone() }).offer();
         for (branch, address) in attempt.branches.iter_mut().zip(&addresses) {
-            branch.advertised = self.advertised(transport_of(branch), *address);
             branch.offer = (*address != first).then(|| offer(*address));
         }
         let key = key_of(id, number);
@@ -179,6 +177,16 @@ impl Operator {
         self.order(if again { Order::DialAgain(Box::new(dial)) } else { Order::Dial(Box::new(dial)) });
         self.happen(id, What::InviteSent { branches });
         true
+    }
+
+    /// Sets what each branch is told of where we are; gives our address as each of them sees it.
+    fn advertise_to(&self, attempt: &mut Attempt) -> Vec<IpAddr> {
+        let addresses: Vec<IpAddr> =
+            (0..attempt.branches.len()).map(|branch| self.address_towards(attempt, branch)).collect();
+        for (branch, address) in attempt.branches.iter_mut().zip(&addresses) {
+            branch.advertised = self.advertised(transport_of(branch), *address);
+        }
+        addresses
     }
 
     /// What to say in Via and Contact where our socket listens on every address.
@@ -224,8 +232,12 @@ impl Operator {
     pub(super) fn end(&mut self, id: LegId, cause: Cause) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let key = leg.key;
+        let mut rang = None;
         let (port, resuming) = match &mut leg.state {
-            LegState::Dialing(_) => (None, None),
+            LegState::Dialing(dialing) => {
+                rang = dialing.again.then(|| dialing.target.clone());
+                (None, None)
+            }
             LegState::Talking(talking) => (Some(talking.port), talking.resuming.take()),
             LegState::Ending { .. } => return,
         };
@@ -238,7 +250,12 @@ impl Operator {
         if let Some(port) = port {
             self.threads.close(port);
         }
-        self.order(Order::HangUp { leg: key, cause: said });
+        self.order(Order::HangUp { leg: key, cause: said.clone() });
+        if let Some(target) = rang {
+            // The earlier process may have come further than we have.
+            let others = self.cancel_of((id, key), Waits::HangUp, &target, None, said);
+            self.order(others);
+        }
         self.happen(id, what);
     }
 
@@ -257,7 +274,7 @@ impl Operator {
         let said = reason_of(&cause);
         let order = match (stored, rang) {
             (Some(Stored { dialog, .. }), _) => Some(Order::HangUpSnapshot { leg: key, snapshot: dialog, cause: said }),
-            (None, Some(target)) => Some(self.cancel_of(id, target, None, said)),
+            (None, Some(target)) => Some(self.cancel_of((id, key), Waits::End, target, None, said)),
             (None, None) => None,
         };
         if let Some(order) = order {
@@ -280,23 +297,31 @@ impl Operator {
         self.signal(conference, id, LegNews::HungUp(cause));
     }
 
-    /// Stops whatever an earlier process may have made ring for a leg, but the device that has answered.
+    /// Stops whatever an earlier process may have made ring for a leg, but the device that has answered. In which order that
+    /// process tried the trunks, and which of them together, is not known: it depends on which it held to be dead.
     pub(super) fn cancel_of(
         &self,
-        id: LegId,
+        (id, key): (LegId, LegKey),
+        waits: Waits,
         target: &Target,
         but: Option<sip::agent::Snapshot>,
         cause: HangUpCause,
     ) -> Order {
-        let (attempts, dialled, _) = self.attempts(target);
+        let (mut attempts, dialled, _) = self.attempts(target);
         let caller = caller(&target.caller, CONTACT_USER, dialled == Dialled::Number);
-        let calls = attempts.into_iter().enumerate().map(|(number, attempt)| sip::agent::Dialled {
-            leg: key_of(id, number),
-            branches: attempt.branches,
-            has_credentials: attempt.credentials.is_some(),
-        });
-        let calls = calls.collect();
-        Order::CancelDerived(Box::new(CancelDerived { leg: key_of(id, 0), caller, calls, but, cause }))
+        for attempt in &mut attempts {
+            self.advertise_to(attempt);
+        }
+        let has_credentials = attempts.iter().any(|attempt| attempt.credentials.is_some());
+        let branches: Vec<Branch> = attempts.into_iter().flat_map(|attempt| attempt.branches).collect();
+        let most = match dialled {
+            Dialled::Line => branches.len().min(1),
+            Dialled::Number => branches.iter().map(|branch| 1 + branch.alternatives.len()).sum(),
+        };
+        let call =
+            |number| sip::agent::Dialled { leg: key_of(id, number), branches: branches.clone(), has_credentials };
+        let calls = (0..most).map(call).collect();
+        Order::CancelDerived(Box::new(CancelDerived { leg: key, waits, caller, calls, but, cause }))
     }
 
     pub(super) fn hang_up_everything(&mut self) {

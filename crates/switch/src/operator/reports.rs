@@ -6,7 +6,7 @@ use control::{Cause, LegId, LegNews};
 use media::{Port, PortId};
 use sip::agent::{
     Binding as SipBinding, Direction, EndReason, FailedBecause, HangUpCause, LegKey, Order, Report as Told, Snapshot,
-    Transport,
+    Transport, Waits,
 };
 use sip::message::Uri;
 use sip::sdp::{Agreed, Negotiation, NegotiationError};
@@ -86,6 +86,7 @@ impl Operator {
         let LegState::Dialing(dialing) = std::mem::replace(&mut leg.state, ending) else { return };
         let seed = self.seeds.next();
         let again = dialing.again;
+        let rang = again.then(|| (dialing.target.clone(), snapshot.clone()));
         match Opened::agree(*dialing, branch, sdp, signalling, seed, PortId(self.next_port)) {
             Ok(opened) => {
                 let Opened { media, agreed, mut negotiation } = opened;
@@ -127,6 +128,12 @@ impl Operator {
                 self.order(Order::HangUp { leg: key, cause: HangUpCause::because(488, "No common media") });
             }
         }
+        if let Some((target, answered)) = rang {
+            // What the earlier process made ring is not all that this one has.
+            let elsewhere = HangUpCause::because(200, "Call completed elsewhere");
+            let others = self.cancel_of((id, key), Waits::Nobody, &target, Some(answered), elsewhere);
+            self.order(others);
+        }
     }
 
     fn failed(&mut self, key: LegKey, status: u16, because: FailedBecause, contacts: &[Uri]) {
@@ -139,6 +146,13 @@ impl Operator {
                 self.follow(id, contacts);
                 if self.may_be_luckier(id, status, because) && self.try_next(id) {
                     return;
+                }
+                if let Some(LegState::Dialing(dialing)) = self.legs.get(&id).map(|leg| &leg.state)
+                    && dialing.again
+                {
+                    let cause = HangUpCause::because(status, "Not reached");
+                    let others = self.cancel_of((id, key), Waits::Nobody, &dialing.target, None, cause);
+                    self.order(others);
                 }
                 let dialled = self.legs.get(&id).map_or(Dialled::Line, |leg| leg.dialled);
                 metrics::counter!("convoke_switch_dial_failures_total", "status" => status.to_string()).increment(1);

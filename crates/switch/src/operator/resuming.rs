@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use control::{Cause, ConferenceId, LegId, LegNews, MixPlan, Snapshot, Target};
 use media::{Port, PortId};
-use sip::agent::{HangUpCause, Order, TakeUp};
+use sip::agent::{HangUpCause, Order, TakeUp, Waits};
 use sip::sdp::{LocalMedia, Negotiation, NegotiationError, Preference};
 use thiserror::Error;
 
@@ -171,7 +171,7 @@ impl Operator {
         self.threads.open(conference, Box::new(media));
         // The process may have died before the other devices of the person were told to stop ringing.
         let elsewhere = HangUpCause::because(200, "Call completed elsewhere");
-        let others = self.cancel_of(id, target, Some(dialog.clone()), elsewhere);
+        let others = self.cancel_of((id, key), Waits::Nobody, target, Some(dialog.clone()), elsewhere);
         self.order(others);
         self.order(Order::TakeUp(Box::new(TakeUp { leg: key, snapshot: dialog, credentials })));
         self.resumes.waiting.push_back(id);

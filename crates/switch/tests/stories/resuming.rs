@@ -211,3 +211,22 @@ async fn a_leg_that_is_handed_over_in_the_middle_of_the_restart_is_heard_where_i
     moves.hears_exactly(&[false, true]).await;
     stays.hears_exactly(&[true, false]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_earlier_process_made_ring_stops_though_the_socket_listens_on_every_address() {
+    // RFC 3261 §17.2.3: a CANCEL whose Via names another address than its INVITE's belongs to nothing.
+    let everywhere =
+        |config: &mut switch::SwitchConfig| config.sip.udp = vec!["0.0.0.0:0".parse().expect("an address")];
+    let mut world = World::start_with(&["lobby"], Vec::new(), Vec::new(), everywhere);
+    let mut lobby = registered(&world, "lobby", Script::new(Answer::Ring)).await;
+    let bindings = world.bindings(1).await;
+    let ringing = world.dial(conference(1), crate::to_user("lobby")).await;
+    assert_eq!(world.news(ringing).await.1, LegNews::Ringing);
+    let listening = world.switch.addresses().udp[0];
+    assert!(listening.ip().is_unspecified());
+    drop(world);
+    let mut world = World::restart(&["lobby"], bindings, listening).await;
+    world.hang_up(conference(1), ringing, None, Some(crate::to_user("lobby"))).await;
+    lobby.expect("a CANCEL", |heard| matches!(heard, Heard::Ended { cancelled: true, .. }).then_some(())).await;
+    assert_eq!(world.expect_hung_up(ringing).await, Cause::HungUpByApp);
+}

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cancelling, ClientKey, ClientTransaction, FORKS_MAX, Owner, Sending, Stage, add_reason, with_same_branch};
+use super::{
+    Cancelling, ClientKey, ClientTransaction, FORKS_MAX, Owner, Sending, Stage, ViaBranch, add_reason, with_same_branch,
+};
 use crate::agent::Agent;
+use crate::agent::calling::{Failure, Withdrawn};
 use crate::agent::limits::{STRAY_FOR, STRAYS_MAX, UNKNOWN_REQUESTS_MAX};
 use crate::agent::network::{Hop, Way};
 use crate::agent::servers::Source;
@@ -46,14 +49,14 @@ impl Agent {
         transaction.cancelling = Cancelling::Sent(cause.clone());
         // RFC 3261 §9.1: a peer that never answers the INVITE after CANCEL is given up after 64 × T1.
         transaction.abandon_at = Some(self.now + self.timing.give_up());
-        let branch = cancel.headers.top_via().ok().and_then(|via| via.branch().map(str::to_owned));
+        let branch = cancel.headers.top_via().ok().and_then(|via| via.branch().map(str::to_owned)).unwrap_or_default();
         let hop = transaction.hop.clone();
         self.watch_client(key);
         self.send_cancel(cancel, hop, way, branch);
     }
 
     /// Sends a CANCEL the way its INVITE went.
-    pub(in crate::agent) fn send_cancel(&mut self, cancel: Request, hop: Hop, way: Way, branch: Option<String>) {
+    pub(in crate::agent) fn send_cancel(&mut self, cancel: Request, hop: Hop, way: Way, branch: String) {
         self.last_client += 1;
         let key = self.last_client;
         let transaction = ClientTransaction {
@@ -61,7 +64,7 @@ impl Agent {
             request: cancel,
             hop,
             stage: Stage::Waiting,
-            branch,
+            branch: ViaBranch::Fixed(branch),
             contact_user: None,
             walk: Walk::straight(way.transport, way.destination),
             way: None,
@@ -99,13 +102,14 @@ impl Agent {
         }
     }
 
-    /// Hangs up a leg that rings. Its end is told when its INVITEs have ended: were it told before, and this process
-    /// died, nobody would cancel what is not cancelled yet, and phones would ring for ever.
+    /// Ends a leg that rings. Its end is told when its INVITEs have ended: were it told before, and this process died,
+    /// nobody would cancel what is not cancelled yet, and phones would ring for ever.
     pub(in crate::agent) fn withdraw(
         &mut self,
         leg: LegKey,
         invites: impl IntoIterator<Item = ClientKey>,
         cause: &HangUpCause,
+        failure: Failure,
     ) {
         let mut left = 0;
         for key in invites {
@@ -115,12 +119,12 @@ impl Agent {
                 left += 1;
             }
         }
-        self.wait_for_withdrawn(leg, left);
+        self.wait_for_withdrawn(leg, left, failure);
     }
 
-    /// So many INVITEs or their CANCELs have to end until a leg's end is told.
-    pub(in crate::agent) fn wait_for_withdrawn(&mut self, leg: LegKey, left: usize) {
-        self.withdrawn.insert(leg, left + 1);
+    /// So many INVITEs or their CANCELs, beside those that are waited for already, have to end until a leg's end is told.
+    pub(in crate::agent) fn wait_for_withdrawn(&mut self, leg: LegKey, left: usize, failure: Failure) {
+        self.withdrawn.entry(leg).or_insert(Withdrawn { left: 0, failure }).left += left + 1;
         self.withdrawn_ended(leg);
     }
 
@@ -143,11 +147,12 @@ impl Agent {
 
     /// One of those that a leg's end waits for has ended.
     pub(super) fn withdrawn_ended(&mut self, leg: LegKey) {
-        let Some(left) = self.withdrawn.get_mut(&leg) else { return };
-        *left -= 1;
-        if *left == 0 {
-            self.withdrawn.remove(&leg);
-            self.report_withdrawn(leg);
+        let Some(withdrawn) = self.withdrawn.get_mut(&leg) else { return };
+        withdrawn.left -= 1;
+        if withdrawn.left == 0
+            && let Some(Withdrawn { failure, .. }) = self.withdrawn.remove(&leg)
+        {
+            self.report_failed(leg, failure);
         }
     }
 
@@ -221,6 +226,13 @@ impl Agent {
         if response.is_success() {
             // A 2xx outlives its transaction; the leg's dialog may still be there.
             if self.acknowledge_again(response) || !is_ours {
+                return;
+            }
+            // The answer to an INVITE that we are about to send as well, as the earlier process did after a 407 or a 422: it
+            // is repeated until we have.
+            if let (Ok(call_id), Ok(cseq)) = (headers.call_id(), headers.cseq())
+                && self.is_yet_to_ask(call_id, cseq.number)
+            {
                 return;
             }
             let Ok(mut dialog) = Dialog::of_stray(response) else { return };

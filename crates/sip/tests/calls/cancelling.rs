@@ -1,0 +1,159 @@
+//! A process dies while something rings, and a later one stops it: it knows the leg and whom it was for, and neither how
+//! far the earlier process had come nor in which order it tried.
+
+use sip::agent::{
+    Branch, CancelDerived, Credentials, Dialled, EndReason, HangUpCause, Hint, LegKey, Order, Registered, Report,
+    Transport, Waits,
+};
+
+use crate::world::{LEG, RAW, World, config, dial, seconds};
+
+fn to(uri: &str) -> Branch {
+    Branch::to_uri(uri.parse().expect("a URI"))
+}
+
+/// Another process of node 0 is told to stop what may ring for the leg.
+fn die_and_cancel(world: &mut World, branches: Vec<Branch>, has_credentials: bool) {
+    world.restart(0, config(1));
+    let dialled = dial(LEG, branches, seconds(60));
+    world.order(
+        0,
+        Order::CancelDerived(Box::new(CancelDerived {
+            leg: LEG,
+            waits: Waits::End,
+            caller: dialled.caller,
+            calls: vec![Dialled { leg: LEG, branches: dialled.branches, has_credentials }],
+            but: None,
+            cause: HangUpCause::because(500, "Restarted"),
+        })),
+    );
+    world.run_for(seconds(0));
+}
+
+fn header<'a>(text: &'a str, name: &str) -> &'a str {
+    text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+/// RFC 3261 §9.1: what a CANCEL has in common with its INVITE. A peer that finds a difference knows nothing of it.
+fn cancels(world: &World, invite: &str) -> usize {
+    let same = |cancel: &&str| {
+        ["Via:", "From:", "To:", "Call-ID:"].iter().all(|name| header(cancel, name) == header(invite, name))
+            && header(invite, "CSeq:").replace("INVITE", "CANCEL") == header(cancel, "CSeq:")
+            && invite.lines().next().map(|line| line.replace("INVITE", "CANCEL")).as_deref() == cancel.lines().next()
+    };
+    world.all_sent(0, "CANCEL").iter().filter(|cancel| same(cancel)).count()
+}
+
+fn last_invite(world: &World) -> String {
+    (*world.all_sent(0, "INVITE").last().expect("an INVITE")).to_owned()
+}
+
+#[test]
+fn rfc4028_7_4_what_rings_after_a_422_is_cancelled() {
+    let mut world = World::pair(1);
+    let phone = to(&format!("sip:raw@{RAW}"));
+    let mut asks = config(1);
+    asks.session_expires = seconds(1800);
+    world.restart(0, asks);
+    world.dial_branches(0, LEG, vec![phone.clone()], seconds(60));
+    world.answer_raw(0, "INVITE", "422 Session Interval Too Small", "raw", "Min-SE: 3600\r\n", "");
+    let rings = last_invite(&world);
+    assert!(rings.contains("CSeq: 2 INVITE"), "{rings}");
+    die_and_cancel(&mut world, vec![phone], false);
+    assert_eq!(cancels(&world, &rings), 1);
+}
+
+#[test]
+fn what_rings_after_a_422_and_a_challenge_is_cancelled() {
+    let mut world = World::pair(2);
+    let trunk = to(&format!("sip:+12065550100@{RAW}"));
+    let mut asks = config(1);
+    asks.session_expires = seconds(1800);
+    world.restart(0, asks);
+    let mut order = dial(LEG, vec![trunk.clone()], seconds(60));
+    order.credentials = Some(Credentials { username: "trunk".to_owned(), password: "only-for-tests".to_owned() });
+    world.order(0, Order::Dial(Box::new(order)));
+    let ask = "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"\r\n";
+    world.answer_raw(0, "INVITE", "407 Proxy Authentication Required", "raw", ask, "");
+    world.answer_raw(0, "INVITE", "422 Session Interval Too Small", "raw", "Min-SE: 3600\r\n", "");
+    let rings = last_invite(&world);
+    assert!(rings.contains("CSeq: 3 INVITE"), "{rings}");
+    die_and_cancel(&mut world, vec![trunk], true);
+    assert_eq!(cancels(&world, &rings), 1);
+}
+
+#[test]
+fn an_alternative_that_rings_is_cancelled_whichever_the_later_process_would_try_first() {
+    let mut world = World::pair(3);
+    let (first, second) = (format!("sip:+12065550100@{RAW}"), "sip:+12065550100@10.9.9.8");
+    let branch = Branch { alternatives: vec![second.parse().expect("a URI")], ..to(&first) };
+    world.dial_branches(0, LEG, vec![branch], seconds(60));
+    world.answer_raw(0, "INVITE", "503 Service Unavailable", "raw", "", "");
+    let rings = last_invite(&world);
+    assert!(rings.starts_with("INVITE sip:+12065550100@10.9.9.8 "), "{rings}");
+    let reversed = Branch { alternatives: vec![first.parse().expect("a URI")], ..to(second) };
+    die_and_cancel(&mut world, vec![reversed], false);
+    assert_eq!(cancels(&world, &rings), 1);
+}
+
+#[test]
+fn rfc3263_4_3_a_server_that_was_the_second_choice_is_cancelled() {
+    let mut world = World::pair(4);
+    world.add(config(3));
+    let names = ["a.carrier.example", "b.carrier.example"];
+    world.dns_servers("_sip._udp.carrier.example", &[(10, 5060, names[0]), (20, 5060, names[1])]);
+    for (node, name) in (1..).zip(names) {
+        let ip = world.nodes[node].address.ip();
+        world.dns_host(name, &[ip]);
+    }
+    world.order(1, Order::Drain);
+    let carrier = to("sip:+12065550100@carrier.example");
+    world.dial_branches(0, LEG, vec![carrier.clone()], seconds(60));
+    let leg = world.wait_incoming(2);
+    world.order(2, Order::Ring { leg, status: 180, sdp: None });
+    world.run_for(seconds(1));
+    die_and_cancel(&mut world, vec![carrier], false);
+    let ended = world.wait_ended(2);
+    assert!(matches!(ended, Report::Ended { reason: EndReason::Cancelled { cause: Some(500) }, .. }), "{ended:?}");
+    world.wait_ended(0);
+    world.settle();
+}
+
+#[test]
+fn devices_are_known_by_their_instance_and_in_any_order() {
+    let mut world = World::pair(5);
+    let device = |contact: &str, instance: &str, at: &str| Branch {
+        hint: Some(Hint { flow: None, transport: Transport::Udp, destination: at.parse().expect("an address") }),
+        registered: Some(Registered { aor: "user:desk".to_owned(), instance: Some(instance.to_owned()) }),
+        ..to(contact)
+    };
+    let (desk, mobile) = ("<urn:uuid:1>", "<urn:uuid:2>");
+    let contact = "sip:ada@192.168.1.5";
+    // Two routers, behind each of which a device has the same address.
+    let before = vec![device(contact, desk, "10.9.9.8:1024"), device(contact, mobile, RAW)];
+    world.dial_branches(0, LEG, before, seconds(60));
+    let invites: Vec<String> = world.all_sent(0, "INVITE").iter().map(|invite| (*invite).to_owned()).collect();
+    assert_eq!(invites.len(), 2);
+    assert_ne!(header(&invites[0], "Call-ID"), header(&invites[1], "Call-ID"));
+    let after = vec![device(contact, mobile, RAW), device(contact, desk, "10.9.9.8:1025")];
+    die_and_cancel(&mut world, after, false);
+    assert_eq!(invites.iter().map(|invite| cancels(&world, invite)).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn contacts_that_are_all_the_same_are_calls_of_their_own() {
+    let mut world = World::pair(6);
+    let phone = to(&format!("sip:raw@{RAW}"));
+    world.dial_branches(0, LEG, vec![phone.clone(), phone], seconds(60));
+    let invites = world.all_sent(0, "INVITE");
+    assert_ne!(header(invites[0], "Call-ID"), header(invites[1], "Call-ID"));
+    world.order(0, Order::HangUp { leg: LEG, cause: HangUpCause::default() });
+}
+
+#[test]
+fn rfc3261_13_2_1_an_invite_says_how_long_it_rings() {
+    // Where no later process ever comes, this is what stops it.
+    let mut world = World::pair(7);
+    world.dial_branches(0, LegKey([5; 16]), vec![to(&format!("sip:raw@{RAW}"))], seconds(45));
+    assert_eq!(header(&last_invite(&world), "Expires:"), "Expires: 45");
+}
