@@ -17,6 +17,7 @@ def convoke(tmp_path_factory):
     os.environ["SSL_CERT_FILE"] = os.environ["REQUESTS_CA_BUNDLE"] = server.ca
     server.start()
     yield server
+    assert "convoke_panics_total 0" in server.metrics()
     assert server.stop() == 0, (server.folder / "server.log").read_text()[-4000:]
 
 

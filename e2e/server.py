@@ -201,6 +201,9 @@ level = "info"
         assert ready.status_code == 200, ready.text
         self.hook.trust(self.base, self.ca)
 
+    def metrics(self):
+        return requests.get(f"{self.base}/metrics", verify=self.ca, timeout=WITHIN).text
+
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)

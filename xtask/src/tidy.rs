@@ -28,13 +28,17 @@ const PURE: &[&str] =
 const OPEN_ENDS: [(&str, &str); 5] =
     [("TO", "DO"), ("FIX", "ME"), ("XX", "X:"), ("todo", "!("), ("unimplemented", "!(")];
 
+/// Where operators read what each figure of `/metrics` means.
+const FIGURES: &str = "docs/operating.md";
+
 /// Longer than this, a file tells two stories.
 const LINES_MAX: usize = 1000;
 
 pub(crate) fn tidy(root: &Path) -> Result<()> {
     let mut complaints = walls(root)?;
+    let explained = fs::read_to_string(root.join(FIGURES))?;
     for file in sources(root)? {
-        complaints.extend(read(root, &file)?);
+        complaints.extend(read(root, &file, &explained)?);
     }
     for complaint in &complaints {
         println!("{complaint}");
@@ -88,7 +92,7 @@ fn sources(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read(root: &Path, file: &Path) -> Result<Vec<String>> {
+fn read(root: &Path, file: &Path, explained: &str) -> Result<Vec<String>> {
     let text = fs::read_to_string(file)?;
     let name = file.strip_prefix(root)?.display();
     let mut complaints = Vec::new();
@@ -107,6 +111,11 @@ fn read(root: &Path, file: &Path) -> Result<Vec<String>> {
         }
         if line.contains(concat!("#[", "ignore")) {
             complaints.push(format!("{name}:{}: a test that is not run holds nothing", number + 1));
+        }
+        let figures =
+            line.split('"').filter(|text| text.starts_with("convoke_") && line.contains(&format!("!(\"{text}")));
+        for figure in figures.filter(|figure| !explained.contains(&format!("`{figure}"))) {
+            complaints.push(format!("{name}:{}: {FIGURES} does not say what {figure} is", number + 1));
         }
     }
     Ok(complaints)

@@ -56,7 +56,6 @@ impl Drop for Driver {
             return;
         }
         tracing::error!(conference = %self.id, "a conference fell");
-        counter!("convoke_panics_total").increment(1);
         match self.origin {
             Origin::Command | Origin::Log => self.shared.end_fallen(self.id),
             Origin::Fall => self.shared.registry.set_aside(self.id),
@@ -465,14 +464,12 @@ fn reply_with(reply: Reply, result: Result<(&Conference, Timestamp, Answer), Com
     if let Err(fall) = catch_unwind(AssertUnwindSafe(|| reply(result))) {
         let why = said(fall.as_ref());
         tracing::error!(why, "a reply could not be made");
-        counter!("convoke_panics_total").increment(1);
     }
 }
 
 fn fell(conference: ConferenceId, fall: &(dyn Any + Send)) {
     let why = said(fall);
     tracing::error!(%conference, why, "a turn fell");
-    counter!("convoke_panics_total").increment(1);
 }
 
 fn said(fall: &(dyn Any + Send)) -> &str {

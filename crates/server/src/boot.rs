@@ -104,6 +104,7 @@ pub async fn start(config: &Config) -> Result<Server, BootError> {
 pub async fn start_listening_for(config: &Config, tones: Vec<f32>) -> Result<Server, BootError> {
     raise_descriptors();
     let metrics = telemetry::metrics()?;
+    telemetry::count_panics();
 
     // The data directory.
     fs::create_dir_all(&config.data).map_err(|error| BootError::Data { path: config.data.clone(), error })?;

@@ -2,8 +2,10 @@
 //!
 //! Secrets, tokens and bodies never come here: whoever logs passes ids and outcomes as fields.
 
+use std::sync::Once;
 use std::time::Duration;
 
+use metrics::counter;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use thiserror::Error;
 use tokio::time::MissedTickBehavior;
@@ -52,6 +54,20 @@ pub fn metrics() -> Result<PrometheusHandle, TelemetryError> {
     Ok(handle)
 }
 
+/// Counts every panic from here on, on whatever thread and whoever catches it. What is said of it stays as it was.
+pub fn count_panics() {
+    static HOOKED: Once = Once::new();
+    let count = |panics| counter!("convoke_panics_total").increment(panics);
+    count(0);
+    HOOKED.call_once(|| {
+        let said = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            count(1);
+            said(panic);
+        }));
+    });
+}
+
 /// Adds up what was recorded, now and then, until it stops. The recorder keeps every sample until somebody asks for the
 /// figures; a server that nobody asks would grow with each request.
 pub async fn add_up(metrics: PrometheusHandle, stop: CancellationToken) {
@@ -77,6 +93,18 @@ const OPINIONS: [f64; 8] = [1.5, 2.0, 2.6, 3.1, 3.6, 4.0, 4.3, 4.5];
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_panic_is_counted_whoever_catches_it() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            count_panics();
+            assert!(recorder.handle().render().contains("convoke_panics_total 0"));
+            let caught = std::panic::catch_unwind(|| panic!("for a test"));
+            assert!(caught.is_err());
+        });
+        assert!(recorder.handle().render().contains("convoke_panics_total 1"));
+    }
 
     #[test]
     fn a_wrong_level_is_said_and_not_ignored() {
