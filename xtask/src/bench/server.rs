@@ -94,6 +94,7 @@ impl Prepared {
              roles = [\"Calls.Initiate.All\", \"Calls.InitiateGroupCall.All\", \"Calls.JoinGroupCall.All\", \
              \"OnlineMeetings.ReadWrite.All\"]\n\
              callback = \"http://{hook}/api/calls\"\nnumber = \"+12065550100\"\n\
+             may_remove_participants = true\n\
              [[trunk]]\nname = \"carrier\"\nuri = \"sip:{trunk}\"\nprefixes = [\"+\"]\n"
         );
         for number in 0..(*users).max(1) {

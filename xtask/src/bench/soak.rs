@@ -265,12 +265,13 @@ impl Day {
         Ok(self.tally.clone())
     }
 
-    /// Waits until the server holds no more sockets than before, or for two minutes.
+    /// Waits until the server holds hardly more than before, or for three minutes: idle connections stand for up to a
+    /// minute and a half.
     async fn quiet(&self, prepared: &Prepared, server: &Server, before: Sample) -> Result<Sample> {
         let began = Instant::now();
         loop {
             let now = sample(prepared, server, began)?;
-            if now.holding.descriptors <= before.holding.descriptors + CONNECTIONS || began.elapsed() > PATIENCE {
+            if now.holding.descriptors <= before.holding.descriptors + LEFT_OPEN || began.elapsed() > QUIET_WITHIN {
                 return Ok(now);
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -294,8 +295,9 @@ impl Day {
 /// People to move or to remove: the newest ones, who have hardly hung up.
 const RECENT_MAX: usize = 50;
 
-/// Connections that bot and webhook keep open.
-const CONNECTIONS: usize = 300;
+/// Once all is over the server holds no more descriptors than so many beyond those of its beginning.
+const LEFT_OPEN: usize = 10;
+const QUIET_WITHIN: Duration = Duration::from_mins(3);
 
 fn sample(prepared: &Prepared, server: &Server, began: Instant) -> Result<Sample> {
     let second = began.elapsed().as_secs_f64();
@@ -321,7 +323,7 @@ fn report(options: &Options, samples: &[Sample], before: Sample, after: Sample, 
     let database = slope(|sample| sample.database_mib);
     Figure::at_most("soak_database_slope", database, "MiB/h", 50.0, json!(null));
     let left = after.holding.descriptors as f64 - before.holding.descriptors as f64;
-    Figure::at_most("soak_descriptors_left", left, "descriptors", CONNECTIONS as f64, json!(null));
+    Figure::at_most("soak_descriptors_left", left, "descriptors", LEFT_OPEN as f64, json!(null));
 }
 
 /// Of the line that fits best, by least squares; zero of fewer than two points.
