@@ -131,7 +131,8 @@ const RECEIVE_BUFFER_BYTES: usize = 32 * 1024;
 ///
 /// Only the address that the peer's SDP names and the address its signalling came from may send to us, each from any
 /// port: a NAT rewrites ports. The first accepted packet latches; another source is then taken only after the first
-/// has been silent for a while.
+/// has been silent for a while, or if it is exactly what the SDP names: the phone may still send what belongs to a call that
+/// we have forgotten.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
     /// As the SDP says. `None` while the peer wants nothing sent (`c=0.0.0.0`).
@@ -156,7 +157,7 @@ impl Peer {
     /// Whether a packet from there is listened to.
     pub(crate) fn admits(&self, now: Instant, source: SocketAddr) -> bool {
         if let Some((latched, heard_at)) = self.latched {
-            if latched == source {
+            if latched == source || self.said == Some(source) {
                 return true;
             }
             if now.saturating_duration_since(heard_at) < RELATCH_AFTER {
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_address_of_the_sdp_or_of_the_signalling_latches() {
+    fn only_the_address_of_the_sdp_or_of_the_signalling_latches_and_the_former_goes_before() {
         let now = Instant::now();
         let mut peer = Peer::new(Some(at("10.0.0.7:4000")), at("192.0.2.1:5060").ip());
         assert!(!peer.admits(now, at("198.51.100.1:4000")));
@@ -200,9 +201,13 @@ mod tests {
         assert_eq!(peer.destination(), Some(at("10.0.0.7:4000")));
         peer.accepted(now, at("192.0.2.1:61000"));
         assert_eq!(peer.destination(), Some(at("192.0.2.1:61000")));
-        assert!(!peer.admits(now, at("10.0.0.7:4000")));
-        assert!(peer.admits(now + RELATCH_AFTER, at("10.0.0.7:4000")));
+        assert!(!peer.admits(now, at("10.0.0.7:4002")));
+        assert!(peer.admits(now + RELATCH_AFTER, at("10.0.0.7:4002")));
         assert!(!peer.admits(now + RELATCH_AFTER, at("198.51.100.1:4000")));
+        // What the SDP names is right, whoever was sooner.
+        assert!(peer.admits(now, at("10.0.0.7:4000")));
+        peer.accepted(now, at("10.0.0.7:4000"));
+        assert!(!peer.admits(now, at("192.0.2.1:61000")));
     }
 
     #[test]
