@@ -157,7 +157,7 @@ impl Peer {
     /// Whether a packet from there is listened to.
     pub(crate) fn admits(&self, now: Instant, source: SocketAddr) -> bool {
         if let Some((latched, heard_at)) = self.latched {
-            if latched == source || self.said == Some(source) {
+            if latched == source || self.is_said(source) {
                 return true;
             }
             if now.saturating_duration_since(heard_at) < RELATCH_AFTER {
@@ -166,6 +166,11 @@ impl Peer {
         }
         let ip = source.ip();
         ip == self.signalling || self.said.is_some_and(|said| said.ip() == ip)
+    }
+
+    /// Whether it is exactly what the SDP names.
+    pub(crate) fn is_said(&self, source: SocketAddr) -> bool {
+        self.said == Some(source)
     }
 
     /// A packet from there was good.

@@ -436,6 +436,8 @@ impl MediaLeg {
             let Some(port) = self.port_mut(rooms) else { continue };
             match port.receive(now, &buffer[..length]) {
                 Received::Audio | Received::Tone => self.rtp_peer.accepted(now, source),
+                // Another stream than the last one proves itself by several packets, between which no other may come.
+                Received::Ignored(_) if self.rtp_peer.is_said(source) => self.rtp_peer.accepted(now, source),
                 Received::Control | Received::Ignored(_) => {}
             }
         }
