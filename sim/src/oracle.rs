@@ -31,6 +31,8 @@ pub(crate) struct Oracle {
     connected: BTreeSet<LegId>,
     /// When each dialog was last acknowledged.
     acknowledged: BTreeMap<String, u64>,
+    /// Calls of which a process has heard that they ring, or more.
+    heard: BTreeSet<String>,
     /// Dialogs that nobody wanted: hung up on in the moment of their acknowledgement.
     unwanted: BTreeSet<String>,
     /// Who is on which roster, over which leg.
@@ -190,9 +192,16 @@ impl Oracle {
         }
     }
 
+    /// A phone's message comes to a process.
+    pub(crate) fn hears(&mut self, text: &str) {
+        if text.starts_with("SIP/2.0 ") {
+            self.heard.insert(call_id_of(text));
+        }
+    }
+
     /// The server sends a phone this.
     pub(crate) fn says(&mut self, now: u64, text: &str) {
-        let call_id = || text.lines().find_map(|line| line.strip_prefix("Call-ID: ")).unwrap_or_default().to_owned();
+        let call_id = || call_id_of(text);
         if text.starts_with("ACK ") {
             self.acknowledged.insert(call_id(), now);
         } else if text.starts_with("BYE ") && self.acknowledged.get(&call_id()) == Some(&now) {
@@ -508,6 +517,9 @@ impl Oracle {
                 match call.state {
                     State::Talking if remotes.contains(&call.rtp) => {}
                     State::Talking if is_forgotten => {}
+                    // It rings, and not a word of that has arrived: nothing can be cancelled there (RFC 3261 §9.1), and the
+                    // process that would have heard of it died. It is what the INVITE's Expires is for.
+                    State::Ringing if deaths > 0 && !self.heard.contains(&call.call_id) => {}
                     State::Over => {}
                     state @ (State::Ringing | State::Answered | State::Talking | State::Leaving) => {
                         self.broken(
@@ -593,6 +605,10 @@ impl Oracle {
             self.broken(now, line);
         }
     }
+}
+
+fn call_id_of(message: &str) -> String {
+    message.lines().find_map(|line| line.strip_prefix("Call-ID: ")).unwrap_or_default().to_owned()
 }
 
 fn text(value: &Value) -> String {

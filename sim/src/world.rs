@@ -456,6 +456,9 @@ impl World {
         if datagram.to.ip() == SERVER.ip() {
             if datagram.to == SERVER {
                 let Datagram { from: source, bytes, .. } = &datagram;
+                if self.process.is_some() {
+                    self.oracle.hears(&String::from_utf8_lossy(bytes));
+                }
                 self.operate(Input::Sip(SipInput::Datagram { flow: FLOW, source: *source, bytes }));
             } else if let Some(process) = &self.process {
                 process.host.arrives(datagram);

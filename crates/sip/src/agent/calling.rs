@@ -454,8 +454,8 @@ impl Agent {
         let mut left = 0;
         for Dialled { leg, branches, has_credentials } in calls {
             let mut named = BTreeMap::new();
-            // One INVITE, another after a 422 (RFC 4028 §7.4), another with credentials.
-            let numbers = if has_credentials { 3 } else { 2 };
+            // One INVITE, another after a 422 (RFC 4028 §7.4), and each of them again with credentials.
+            let numbers = if has_credentials { 4 } else { 2 };
             for branch in branches.into_iter().take(BRANCHES_MAX) {
                 let targets = targets_of(&self.naming, leg, &branch, &mut named);
                 let mut attempt = Attempt {

@@ -76,8 +76,10 @@ fn what_rings_after_a_422_and_a_challenge_is_cancelled() {
     let ask = "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"\r\n";
     world.answer_raw(0, "INVITE", "407 Proxy Authentication Required", "raw", ask, "");
     world.answer_raw(0, "INVITE", "422 Session Interval Too Small", "raw", "Min-SE: 3600\r\n", "");
+    // RFC 4028 §7.4 makes it another request: it is challenged anew.
+    world.answer_raw(0, "INVITE", "407 Proxy Authentication Required", "raw", ask, "");
     let rings = last_invite(&world);
-    assert!(rings.contains("CSeq: 3 INVITE"), "{rings}");
+    assert!(rings.contains("CSeq: 4 INVITE"), "{rings}");
     die_and_cancel(&mut world, vec![trunk], true);
     assert_eq!(cancels(&world, &rings), 1);
 }
