@@ -14,6 +14,11 @@ def test_after_a_kill_everything_goes_on_and_ends_when_it_would_have(own):
     own.start()
     call = own.talk(user(DESK), user(BEN))
     operation = own.invite(call, person(NICK), context="in flight").json()
+    # Audio has begun, and that is told as well.
+    own.hook.wait(
+        lambda n: n["resourceUrl"].endswith(f"/calls/{call}")
+        and (n["resourceData"].get("mediaState") or {}).get("audio") == "active"
+    )
     before = len(own.hook.of_call(call))
     own.kill()
     own.start()

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import random
 import socket
 import subprocess
 import time
@@ -13,10 +14,21 @@ from server import BEN, DESK, SIPP, WITHIN, free_port, person, user
 SCENARIOS = pathlib.Path(__file__).parent / "sipp"
 
 
+def media_port():
+    """SIPp binds this port, the next, and two more for video, and gives up if one of them is taken: none that the system
+    gives away to others, and none of the server's own."""
+    for port in range(random.randrange(10_000, 18_000, 8), 19_000, 8):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for number in range(port, port + 4):
+                stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)).bind(("127.0.0.1", number))
+            return port
+    raise AssertionError("no four ports in a row")
+
+
 def sipp(convoke, tmp_path, scenario, port, *more):
     command = ["sipp", f"127.0.0.1:{convoke.sip}", "-sf", str(SCENARIOS / f"{scenario}.xml"), "-i", "127.0.0.1"]
     command += ["-p", str(port), "-m", "1", "-nostdin", "-timeout", "40", "-timeout_error", "-trace_err", "-trace_msg"]
-    command += ["-mp", str(free_port(socket.SOCK_DGRAM) & ~1), *more]
+    command += ["-mp", str(media_port()), *more]
     output = open(tmp_path / f"{scenario}.txt", "w+")
     return subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output), output
 
