@@ -6,6 +6,7 @@ use sip::agent::{
     Transport, Waits,
 };
 
+use crate::sessions::pair;
 use crate::world::{LEG, RAW, World, config, dial, seconds};
 
 fn to(uri: &str) -> Branch {
@@ -50,11 +51,8 @@ fn last_invite(world: &World) -> String {
 
 #[test]
 fn rfc4028_7_4_what_rings_after_a_422_is_cancelled() {
-    let mut world = World::pair(1);
+    let mut world = pair(1, 1800);
     let phone = to(&format!("sip:raw@{RAW}"));
-    let mut asks = config(1);
-    asks.session_expires = seconds(1800);
-    world.restart(0, asks);
     world.dial_branches(0, LEG, vec![phone.clone()], seconds(60));
     world.answer_raw(0, "INVITE", "422 Session Interval Too Small", "raw", "Min-SE: 3600\r\n", "");
     let rings = last_invite(&world);
@@ -65,11 +63,8 @@ fn rfc4028_7_4_what_rings_after_a_422_is_cancelled() {
 
 #[test]
 fn what_rings_after_a_422_and_a_challenge_is_cancelled() {
-    let mut world = World::pair(2);
+    let mut world = pair(2, 1800);
     let trunk = to(&format!("sip:+12065550100@{RAW}"));
-    let mut asks = config(1);
-    asks.session_expires = seconds(1800);
-    world.restart(0, asks);
     let mut order = dial(LEG, vec![trunk.clone()], seconds(60));
     order.credentials = Some(Credentials { username: "trunk".to_owned(), password: "only-for-tests".to_owned() });
     world.order(0, Order::Dial(Box::new(order)));

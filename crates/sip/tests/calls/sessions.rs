@@ -8,7 +8,7 @@ fn asking(seed: u8, interval: u64) -> AgentConfig {
     AgentConfig { session_expires: seconds(interval), ..config(seed) }
 }
 
-fn pair(seed: u64, interval: u64) -> World {
+pub(crate) fn pair(seed: u64, interval: u64) -> World {
     let mut world = World::new(seed);
     world.add(asking(1, interval));
     world.add(config(2));

@@ -49,14 +49,14 @@ impl Agent {
         transaction.cancelling = Cancelling::Sent(cause.clone());
         // RFC 3261 §9.1: a peer that never answers the INVITE after CANCEL is given up after 64 × T1.
         transaction.abandon_at = Some(self.now + self.timing.give_up());
-        let branch = cancel.headers.top_via().ok().and_then(|via| via.branch().map(str::to_owned)).unwrap_or_default();
         let hop = transaction.hop.clone();
         self.watch_client(key);
-        self.send_cancel(cancel, hop, way, branch);
+        self.send_cancel(cancel, hop, way);
     }
 
     /// Sends a CANCEL the way its INVITE went.
-    pub(in crate::agent) fn send_cancel(&mut self, cancel: Request, hop: Hop, way: Way, branch: String) {
+    pub(in crate::agent) fn send_cancel(&mut self, cancel: Request, hop: Hop, way: Way) {
+        let branch = cancel.headers.top_via().ok().and_then(|via| via.branch().map(str::to_owned)).unwrap_or_default();
         self.last_client += 1;
         let key = self.last_client;
         let transaction = ClientTransaction {
