@@ -1,6 +1,7 @@
 //! Who is in the play: a tenant, two bots, people and their phones. The same in every world.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -150,6 +151,18 @@ pub(crate) fn devices() -> Vec<(SocketAddr, bool)> {
     let handsets = handsets().into_iter().map(|(_, address)| (address, false));
     let gateways = GATEWAYS.map(|(_, ip)| (SocketAddr::new(ip.into(), 5060), true));
     handsets.chain(gateways).collect()
+}
+
+/// Which of the devices somebody is talked to by: their own, or the gateways.
+pub(crate) fn devices_of(id: &str) -> Range<usize> {
+    let mut first = 0;
+    for (person, _, count) in PEOPLE {
+        if person == id {
+            return first..first + count;
+        }
+        first += count;
+    }
+    first..first + GATEWAYS.len()
 }
 
 fn handsets() -> Vec<(&'static str, SocketAddr)> {

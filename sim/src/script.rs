@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::bot::{Asked, BotCall, Fetch, What};
-use crate::cast::{NUMBERS, PEOPLE, is_person};
+use crate::cast::{NUMBERS, PEOPLE, devices_of, is_person};
 use crate::chance::Chance;
 use crate::disk;
 use crate::hook;
@@ -173,7 +173,7 @@ fn replaces(world: &mut World, bot: usize) -> bool {
     let Some(call) = world.chance.pick(&into).cloned() else { return false };
     let people = world.bots[bot].calls[&from].people.clone();
     let context = context(world);
-    interferes(world, bot, &from);
+    interferes(world, bot, &from, &people[0]);
     ask(world, bot, What::Invite { call, people, fetch: Some(Fetch { from, participant: None }), context })
 }
 
@@ -192,32 +192,32 @@ fn moves(world: &mut World, bot: usize) -> bool {
         .collect();
     let Some((participant, who)) = world.chance.pick(&people).cloned() else { return false };
     let context = context(world);
-    interferes(world, bot, &from);
+    interferes(world, bot, &from, &who);
     let fetch = Fetch { from, participant: Some(participant) };
     ask(world, bot, What::Invite { call, people: vec![who], fetch: Some(fetch), context })
 }
 
 /// While someone is fetched: they hang up, their call is deleted, or they are fetched by somebody else.
-fn interferes(world: &mut World, bot: usize, from: &str) {
+fn interferes(world: &mut World, bot: usize, from: &str, who: &str) {
     let after = world.chance.between(0, 25);
     match world.chance.below(10) {
-        0 | 1 => {
-            let up = talking(world);
-            if let Some((phone, call)) = world.chance.pick(&up).copied() {
-                wake(world, after, phone, Wake::HangUp(call));
-            }
-        }
-        2 => {
+        0..3 => on_their_phone(world, after, who, Wake::HangUp),
+        3 => {
             ask(world, bot, What::Delete { call: from.to_owned() });
         }
-        3 => world.after(after, Happens::Dies),
-        4 => {
-            let up = talking(world);
-            if let Some((phone, call)) = world.chance.pick(&up).copied() {
-                wake(world, after, phone, Wake::Change(call));
-            }
-        }
+        4 => world.after(after, Happens::Dies),
+        5 => on_their_phone(world, after, who, Wake::Change),
         _ => {}
+    }
+}
+
+/// Somebody does something to a call that they are in.
+fn on_their_phone(world: &mut World, after: u64, who: &str, what: fn(u64) -> Wake) {
+    let devices = devices_of(who);
+    let mut up = talking(world);
+    up.retain(|(phone, _)| devices.contains(phone));
+    if let Some((phone, call)) = world.chance.pick(&up).copied() {
+        wake(world, after, phone, what(call));
     }
 }
 

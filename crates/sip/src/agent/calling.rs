@@ -386,11 +386,13 @@ impl Agent {
         }
     }
 
-    /// The leg failed: what still rings is cancelled first. Whoever is silent is not waited for.
+    /// The leg failed: what still rings is cancelled first. Whoever is silent is not waited for, unless an earlier process
+    /// began: it may have heard what we have not.
     fn end_calling(&mut self, leg: LegKey, cause: &HangUpCause, failure: Failure) {
         let Some(Leg::Calling(calling)) = self.legs.remove(&leg) else { return };
         self.alarms.set(Due::Leg(leg), None);
-        let (silent, ringing): (Vec<_>, Vec<_>) = calling.invites().partition(|&key| self.invite_is_silent(key));
+        let (silent, ringing): (Vec<_>, Vec<_>) =
+            calling.invites().partition(|&key| calling.untold == 0 && self.invite_is_silent(key));
         for key in silent {
             self.cast_adrift(key, cause);
         }

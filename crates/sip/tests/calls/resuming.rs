@@ -249,6 +249,37 @@ fn a_phone_that_declines_while_nobody_is_there_does_not_ring_again() {
 }
 
 #[test]
+fn what_rang_for_an_earlier_process_is_waited_for_though_it_is_silent_now() {
+    // Were the end told before, and this process died too, nobody would stop it.
+    let mut world = World::new(70);
+    (1..=3).map(config).for_each(|config| _ = world.add(config));
+    world.dial(0, LEG, &[1, 2]);
+    let [declines, rings] = [1, 2].map(|node| {
+        let leg = world.wait_incoming(node);
+        world.order(node, Order::Ring { leg, status: 180, sdp: None });
+        leg
+    });
+    world.run_for(seconds(2));
+    world.nodes[0].is_down = true;
+    world.order(1, Order::Refuse { leg: declines, status: 603 });
+    world.run_for(seconds(0));
+    world.nodes[0].is_down = false;
+    world.restart(0, later());
+    let mut unheard = 0;
+    world.filter = Some(Box::new(move |text| {
+        unheard += usize::from(text.starts_with("SIP/2.0 180"));
+        text.starts_with("SIP/2.0 180") && unheard < 3
+    }));
+    let branches = vec![Branch::to_uri(world.uri(1)), Branch::to_uri(world.uri(2))];
+    world.order(0, Order::DialAgain(Box::new(dial(LEG, branches, seconds(60)))));
+    let ended = world.wait_ended(0);
+    assert!(matches!(ended, Report::Failed { status: 603, .. }), "{ended:?}");
+    let cancelled = |report: &Report| matches!(report, Report::Ended { leg, .. } if *leg == rings);
+    assert!(world.take(2).iter().any(cancelled));
+    world.settle();
+}
+
+#[test]
 fn a_phone_that_has_lost_the_dialog_or_is_silent_has_left() {
     // RFC 3261 §12.2.1.2.
     for silent in [false, true] {
