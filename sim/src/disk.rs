@@ -34,6 +34,7 @@ pub(crate) struct Platter {
     calls: BTreeMap<CallId, ConferenceId>,
     pub(crate) outbox: BTreeMap<i64, PendingNotice>,
     last_notice: i64,
+    last_process: Option<u32>,
     pub(crate) directory: Directory,
     pub(crate) meetings: Vec<Meeting>,
     keys: Vec<SigningKey>,
@@ -86,6 +87,7 @@ impl Disk {
             calls: BTreeMap::new(),
             outbox: BTreeMap::new(),
             last_notice: 0,
+            last_process: None,
             directory,
             meetings,
             keys,
@@ -397,6 +399,13 @@ impl Store for Disk {
 
     async fn secret(&self, _name: &str) -> Result<[u8; 32], StoreError> {
         Ok([7; 32])
+    }
+
+    async fn next_process(&self, now: Timestamp) -> Result<u32, StoreError> {
+        let mut platter = self.platter();
+        let next = store::process_after(platter.last_process, now);
+        platter.last_process = Some(next);
+        Ok(next)
     }
 }
 

@@ -101,6 +101,8 @@ pub(crate) struct Call {
     pub(crate) rtp: SocketAddr,
     pub(crate) their_rtp: Option<SocketAddr>,
     pub(crate) holds: bool,
+    /// Whether it did when both last agreed.
+    held: bool,
     version: u64,
     pub(crate) tone: u32,
     pub(crate) ear: Ear,
@@ -319,6 +321,7 @@ impl Phone {
                 rtp: SocketAddr::new(self.address.ip(), 40_000 + 2 * (id % 5_000) as u16),
                 their_rtp: offered,
                 holds: false,
+                held: false,
                 version: 1,
                 tone: 0,
                 ear: Ear::default(),
@@ -534,8 +537,10 @@ impl Phone {
             if let Some(remote) = remote_of(&response.body) {
                 call.their_rtp = remote;
             }
+            call.held = call.holds;
         } else {
-            call.holds = false;
+            // RFC 3261 §14.1: the session is as it was.
+            call.holds = call.held;
         }
         let gone = matches!(response.status, 408 | 481);
         self.acknowledge(id, response);

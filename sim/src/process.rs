@@ -145,12 +145,13 @@ impl Process {
         let (answering, answers) = mpsc::unbounded_channel();
         let store: Arc<dyn Store> = Arc::new(disk.clone());
         let directory = Arc::new(ArcSwap::from_pointee(disk.platter().directory.clone()));
-        let (born, engine) = runtime.block_on(async {
+        let (process, born, engine) = runtime.block_on(async {
+            let process = store.next_process(wall(now_ms)).await.expect("a number");
             let born = tokio::time::Instant::now();
             let clock = Clock::running_from(wall(now_ms));
             let render = api::to_graph::renderer();
             let engine = Engine::start_by(clock, Arc::clone(&store), render, to_switch, heard).await;
-            (born, engine.expect("the list of conferences can be read"))
+            (process, born, engine.expect("the list of conferences can be read"))
         });
         let (tell, taken_up) = mpsc::unbounded_channel();
         let waiting = engine.clone();
@@ -174,7 +175,7 @@ impl Process {
         let operator = Operator::new(
             clock.at(now_ms),
             Parts {
-                config: switch_config(),
+                config: switch_config(process),
                 codecs: vec![CodecName::Pcmu],
                 directory: Arc::clone(switch_directory),
                 bindings,
@@ -244,8 +245,9 @@ impl Process {
     }
 }
 
-fn switch_config() -> SwitchConfig {
+fn switch_config(process: u32) -> SwitchConfig {
     let mut config = SwitchConfig::new([7; 32]);
+    config.process = process;
     config.sip.udp = vec![SERVER];
     config.sip.tcp = Vec::new();
     config.sip.ping_trunks_every = Duration::ZERO;

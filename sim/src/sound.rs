@@ -6,8 +6,8 @@
 use std::f64::consts::TAU;
 use std::sync::OnceLock;
 
-/// Tones that there are; more calls at one time share them.
-pub(crate) const TONES: u32 = 56;
+/// Tones that there are, up to 3,950 Hz; more calls at one time share them.
+pub(crate) const TONES: u32 = 72;
 
 /// Samples of 20 ms at 8 kHz.
 const SAMPLES: usize = 160;

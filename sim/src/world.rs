@@ -377,8 +377,8 @@ impl World {
         for bot in 0..self.bots.len() {
             crate::script::lost(self, bot);
         }
-        // Less than a quarter of a second lies between no two processes of one node: requests are numbered by it.
-        let after = self.chance.between(260, 3_000);
+        let at_most = *self.chance.pick(&[10, 100, 500, 3_000]).expect("a choice");
+        let after = self.chance.between(1, at_most);
         self.after(after, Happens::Starts);
     }
 
@@ -606,9 +606,6 @@ impl World {
         for phone in &mut self.phones {
             phone.temper = Temper::good();
             phone.power(true);
-        }
-        if self.process.is_none() {
-            self.after(1, Happens::Starts);
         }
     }
 

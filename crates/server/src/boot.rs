@@ -103,6 +103,7 @@ pub async fn start(config: &Config) -> Result<Server, BootError> {
 /// The same, with test lines that tell how loud each of these frequencies (hertz) is in what they hear.
 pub async fn start_listening_for(config: &Config, tones: Vec<f32>) -> Result<Server, BootError> {
     raise_descriptors();
+    refuse_huge_pages();
     let metrics = telemetry::metrics()?;
     telemetry::count_panics();
 
@@ -128,9 +129,10 @@ pub async fn start_listening_for(config: &Config, tones: Vec<f32>) -> Result<Ser
     let (signals, heard) = mpsc::channel(SEAM);
     let (reports, reported) = mpsc::channel(SEAM);
     let node_secret = store.secret("sip").await?;
+    let process = store.next_process(wall_clock()).await?;
     let bound = bindings::load(&*store, wall_clock()).await?;
     let switch = Switch::start(
-        switch_config(config, node_secret),
+        switch_config(config, node_secret, process),
         Arc::clone(&pictures.switch),
         bound,
         performed,
@@ -314,8 +316,9 @@ fn settings(config: &Config) -> api::Settings {
     }
 }
 
-fn switch_config(config: &Config, node_secret: [u8; 32]) -> switch::SwitchConfig {
+fn switch_config(config: &Config, node_secret: [u8; 32], process: u32) -> switch::SwitchConfig {
     let mut switch = switch::SwitchConfig::new(node_secret);
+    switch.process = process;
     switch.sip.udp = vec![config.sip.udp_listen];
     switch.sip.tcp = vec![config.sip.tcp_listen];
     switch.sip.public_address = config.sip.public_address;
@@ -384,6 +387,15 @@ fn raise_descriptors() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => tracing::debug!(limit, "file descriptors"),
         Err(error) => tracing::warn!(%error, "the limit of file descriptors could not be raised"),
+    }
+}
+
+/// Memory that was given back stays away. The allocator asks for huge pages, and the kernel makes one of 2 MiB wherever a
+/// single small page of it is in use: a long day's calls would come to hold more and more, all of it empty.
+fn refuse_huge_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages could not be refused");
     }
 }
 

@@ -244,7 +244,7 @@ async fn the_doctor_looks_into_the_database_whether_a_server_runs_or_not() {
     };
     let server = serve(data).await;
     let (_, database, disk, _) = doctor(data);
-    assert!(database.starts_with("ok ") && database.contains("is sound: schema 0002_retention"), "{database}");
+    assert!(database.starts_with("ok ") && database.contains("is sound: schema 0003_processes"), "{database}");
     assert!(disk.contains(" MiB are free"), "{disk}");
     server.drain().await;
     let (_, database, ..) = doctor(data);

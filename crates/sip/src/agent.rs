@@ -96,7 +96,7 @@ pub struct Agent {
 
     legs: BTreeMap<LegKey, Leg>,
     dialogs: BTreeMap<DialogId, LegKey>,
-    /// Legs that were hung up while they rang, and how many requests have to end until that is told.
+    /// Legs of which something rings that nobody wants any longer.
     withdrawn: BTreeMap<LegKey, calling::Withdrawn>,
     /// Late answers to calls of an earlier process that are being ended.
     strays: BTreeMap<DialogId, Instant>,
@@ -239,7 +239,7 @@ impl Agent {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Dial(dial) => self.dial(*dial, 0),
-            Order::DialAgain(dial) => self.dial(*dial, UNKNOWN_REQUESTS_MAX),
+            Order::DialAgain(dial) => self.dial(*dial, self.untold()),
             Order::Confirm { leg } => self.confirm(leg),
             Order::HangUp { leg, cause } => match self.legs.get(&leg) {
                 Some(Leg::Calling(_)) => self.hang_up_calling(leg, &cause),
@@ -301,6 +301,11 @@ impl Agent {
             None => None,
         };
         self.alarms.set(Due::Leg(leg), deadline);
+    }
+
+    /// Up to this, numbers within a dialog may have been used by earlier processes.
+    fn untold(&self) -> u32 {
+        self.config.process.max(UNKNOWN_REQUESTS_MAX)
     }
 
     /// There are so many times as many transactions as should be.

@@ -12,6 +12,7 @@ pub mod limits;
 mod log;
 mod meeting;
 mod outbox;
+mod process;
 mod retention;
 pub mod sqlite;
 
@@ -27,6 +28,7 @@ pub use key::{Purpose, SigningKey};
 pub use log::{Commit, Committed, Loaded, SNAPSHOT_EVERY, wants_snapshot};
 pub use meeting::{Meeting, MeetingKey, Obtained};
 pub use outbox::{DeadLetter, Fate, NoticeId, OutgoingNotice, PendingNotice, Settled};
+pub use process::{PROCESSES_APART, process_after};
 pub use retention::{Keep, Swept};
 
 /// Everything that outlives the process.
@@ -148,4 +150,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// A secret of this node: made at random when first asked for, the same ever after.
     async fn secret(&self, name: &str) -> Result<[u8; 32], StoreError>;
+
+    /// Numbers the process of this node that starts now: [`process_after`] the one that started last.
+    async fn next_process(&self, now: Timestamp) -> Result<u32, StoreError>;
 }

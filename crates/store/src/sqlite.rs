@@ -303,4 +303,8 @@ impl Store for Sqlite {
         let name = name.to_owned();
         self.write(move |db| rows::secret(db, &name)).await
     }
+
+    async fn next_process(&self, now: Timestamp) -> Result<u32, StoreError> {
+        self.write(move |db| rows::next_process(db, now)).await
+    }
 }

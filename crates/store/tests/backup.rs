@@ -152,7 +152,7 @@ async fn a_backup_is_one_file_that_replaces_nothing_unasked() {
     let backup = take(folder.path(), &file, Existing::Replace).unwrap();
     assert_eq!(names(elsewhere.path()), ["convoke.backup"]);
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "nobody else reads the keys");
-    assert_eq!((backup.made, backup.by.as_str(), backup.schema.as_str()), (NOW, "1.2.3", "0002_retention"));
+    assert_eq!((backup.made, backup.by.as_str(), backup.schema.as_str()), (NOW, "1.2.3", "0003_processes"));
     assert_eq!(backup.files, ["ca-key.pem", "ca.pem"]);
 
     // A second one at the same moment is told.

@@ -7,16 +7,21 @@ use std::time::Duration;
 use control::{AppId, CallId, ConferenceId, PhoneNumber, Timestamp};
 use rusqlite::Connection;
 use store::sqlite::{Access, Sqlite, examine};
-use store::{Fate, Keep, MeetingKey, NoticeId, Purpose, Settled, Store, StoreError};
+use store::{Fate, Keep, MeetingKey, NoticeId, Purpose, Settled, Store, StoreError, process_after};
 use uuid::Uuid;
 
 /// Each version that was released: what it added to the schema, and what it left in a database.
-const RELEASED: [(&str, &str, &str); 2] = [
+const RELEASED: [(&str, &str, &str); 3] = [
     ("0001_first", include_str!("../src/sqlite/migrations/0001_first.sql"), include_str!("schemas/0001_first.sql")),
     (
         "0002_retention",
         include_str!("../src/sqlite/migrations/0002_retention.sql"),
         include_str!("schemas/0002_retention.sql"),
+    ),
+    (
+        "0003_processes",
+        include_str!("../src/sqlite/migrations/0003_processes.sql"),
+        include_str!("schemas/0003_processes.sql"),
     ),
 ];
 
@@ -98,6 +103,8 @@ async fn whatever_a_version_left_is_there_after_it_was_brought_up_to_date() {
         assert_eq!(store.bindings().await.unwrap()[0].cseq, 7);
         assert_eq!(store.keys(Purpose::Access).await.unwrap()[0].private, [1, 2, 3]);
         assert_eq!(store.secret("node").await.unwrap(), [7; 32]);
+        let last = if version < 3 { None } else { Some(200_000_000) };
+        assert_eq!(store.next_process(NOW).await.unwrap(), process_after(last, NOW));
 
         // What the newer schema is for works on what the older one left.
         if version == 1 {
@@ -144,7 +151,7 @@ fn a_migration_that_fails_leaves_everything_as_it_was() {
         let error = Sqlite::open(directory.path(), Access::Serve).unwrap_err();
         assert!(matches!(&error, StoreError::Schema { .. }), "{error:?}");
         let said = error.to_string();
-        assert!(said.contains("cannot be brought from 0001_first to 0002_retention"), "{said}");
+        assert!(said.contains("cannot be brought from 0001_first to 0003_processes"), "{said}");
         assert!(said.ends_with("It is as it was: go on with the version of convoke that made it"), "{said}");
         assert_eq!(number(&path, "SELECT count(*) FROM migrations"), 1);
         assert_eq!(number(&path, "PRAGMA user_version"), 0);

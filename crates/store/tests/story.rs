@@ -15,7 +15,8 @@ use store::limits::SWEEP_ROWS;
 use store::sqlite::{Access, Sqlite};
 use store::{
     App, Binding, Commit, DirectoryKey, DirectorySet, Fate, Keep, Meeting, MeetingKey, NoticeId, OutgoingNotice,
-    Purpose, Settled, SigningKey, SipAccount, Store, StoreError, Swept, Tenant, Trunk, User, Verb, wants_snapshot,
+    PROCESSES_APART, Purpose, Settled, SigningKey, SipAccount, Store, StoreError, Swept, Tenant, Trunk, User, Verb,
+    wants_snapshot,
 };
 
 use crate::events::{NOW, id, opened, placed};
@@ -660,10 +661,12 @@ async fn registrations_keys_and_secrets_survive() {
         store.add_key(key("b", Purpose::Access, 2)).await.unwrap();
         store.add_key(key("a", Purpose::Access, 1)).await.unwrap();
         store.add_key(key("n", Purpose::Notification, 1)).await.unwrap();
+        assert_eq!(store.next_process(Timestamp(0)).await.unwrap(), 1);
         store.secret("node").await.unwrap()
     };
     let store = open(directory.path());
     assert_eq!(store.bindings().await.unwrap(), [binding("sip:1", 2)]);
+    assert_eq!(store.next_process(Timestamp(0)).await.unwrap(), 1 + PROCESSES_APART);
     assert_eq!(store.secret("node").await.unwrap(), secret);
     assert_ne!(store.secret("other").await.unwrap(), secret);
     let kids = async || {

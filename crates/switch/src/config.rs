@@ -14,6 +14,8 @@ pub struct SwitchConfig {
     /// An earlier process may have left legs: until [`crate::Switch::taken_up`], or this is over, phones are not told that
     /// their dialogs do not exist.
     pub take_up_within: Option<Duration>,
+    /// As in [`sip::agent::AgentConfig::process`].
+    pub process: u32,
 }
 
 /// SIP: where we listen, who we say we are.
@@ -117,6 +119,7 @@ impl SwitchConfig {
             },
             legs_max: 4_000,
             take_up_within: None,
+            process: 0,
         }
     }
 }

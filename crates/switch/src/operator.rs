@@ -195,7 +195,7 @@ impl Operator {
         agent.streams_per_address_max = config.sip.streams_per_address_max;
         agent.users = Arc::new(DirectoryUsers(Arc::clone(&directory)));
         agent.legs_max = config.legs_max;
-        agent.process = process_of(now.wall);
+        agent.process = config.process;
         agent.take_up_within = config.take_up_within;
         agent.session_expires = config.sip.session_expires;
         let is_taking_up = config.take_up_within.is_some();
@@ -386,12 +386,6 @@ impl Operator {
         let listening = self.listening.iter().find(|listening| listening.transport == transport);
         listening.map_or(Flow(0), |listening| listening.flow)
     }
-}
-
-/// Quarters of a second since 2025: until 2042 below the bound of what it numbers.
-fn process_of(wall: Timestamp) -> u32 {
-    const BEGINNING: Timestamp = Timestamp(1_735_689_600_000);
-    u32::try_from(wall.since(BEGINNING).as_millis() / 250).unwrap_or(u32::MAX).max(1)
 }
 
 /// Unguessable numbers from the process's seed (SplitMix64 over a secret start: for SSRCs and session ids, not keys).

@@ -210,4 +210,8 @@ impl Store for Moody {
     async fn secret(&self, name: &str) -> Result<[u8; 32], StoreError> {
         self.inner.secret(name).await
     }
+
+    async fn next_process(&self, now: Timestamp) -> Result<u32, StoreError> {
+        self.inner.next_process(now).await
+    }
 }

@@ -83,13 +83,14 @@ struct Target {
     names: CallNames,
 }
 
-/// A leg that is over once everything that rings for it has stopped.
+/// A leg of which something rings that nobody wants any longer. Its end is told once that has stopped: were it told
+/// before, and this process died, nobody would cancel what is not cancelled yet, and phones would ring on.
 #[derive(Debug)]
 pub(super) struct Withdrawn {
     /// INVITEs, CANCELs and BYEs that have to end.
     pub(super) left: usize,
-    /// What is told then.
-    pub(super) failure: Failure,
+    /// What is told then; nothing while it goes on elsewhere.
+    pub(super) end: Option<Report>,
 }
 
 /// Why a leg, or a branch of it, has failed.
@@ -110,6 +111,11 @@ impl Failure {
 
     fn withdrawn() -> Self {
         Self::ours(487, FailedBecause::Cancelled)
+    }
+
+    fn report(self, leg: LegKey) -> Report {
+        let Self { status, phrase, because, retry_after, contacts } = self;
+        Report::Failed { leg, status, because, phrase, retry_after, contacts }
     }
 }
 
@@ -137,7 +143,7 @@ impl Calling {
 }
 
 impl Agent {
-    /// `untold` numbers within its dialogs may have been used by an earlier process.
+    /// Numbers within its dialogs up to `untold` may have been used by an earlier process.
     pub(super) fn dial(&mut self, dial: Dial, untold: u32) {
         let leg = dial.leg;
         let refused = if self.legs.contains_key(&leg) {
@@ -152,7 +158,7 @@ impl Agent {
             None
         };
         if let Some(status) = refused {
-            self.report_failed(leg, Failure::ours(status, FailedBecause::Local));
+            self.report(Failure::ours(status, FailedBecause::Local).report(leg));
             return;
         }
         let mut named = BTreeMap::new();
@@ -314,12 +320,13 @@ impl Agent {
         dialog.advertised = transaction.hop.advertised;
         transaction.owner = Owner::Won { leg };
         let losers: Vec<_> = calling.invites().filter(|&one| one != key).collect();
+        let others = losers.clone();
         let account = transaction.account.clone();
         let peer = Peer::of_answer(source.ip(), transaction.way.map(|way| way.destination.ip()), &transaction.hop.uri);
         let confirm_within = self.timing.give_up();
         let session = Session::of_caller(self.now, dialog, peer, offer, answer.clone(), confirm_within, key);
-        let mut session = session.with_account(account);
-        session.dialog.skip_to(session.dialog.local_cseq.saturating_add(untold));
+        let mut session = session.with_account(account).beside(others);
+        session.dialog.skip_to(untold);
         if let Some((ours, theirs)) = numbers {
             session.dialog.skip_to(ours);
             session.dialog.remote_cseq = theirs;
@@ -330,10 +337,7 @@ impl Agent {
         let snapshot = session.snapshot();
         self.dialogs.insert(session.dialog.id.clone(), leg);
         self.legs.insert(leg, Leg::Talking(Box::new(session)));
-        let elsewhere = HangUpCause::because(200, "Call completed elsewhere");
-        for loser in losers {
-            self.cast_adrift(loser, &elsewhere);
-        }
+        self.withdraw(leg, losers, &HangUpCause::because(200, "Call completed elsewhere"));
         self.watch_leg(leg);
         self.report(Report::Answered { leg, branch: index, sdp: answer, snapshot, source });
     }
@@ -386,24 +390,24 @@ impl Agent {
         }
     }
 
-    /// The leg failed: what still rings is cancelled first. Whoever is silent is not waited for, unless an earlier process
-    /// began: it may have heard what we have not.
+    /// The leg failed: what still rings is cancelled first. Whoever never said a word is not waited for.
     fn end_calling(&mut self, leg: LegKey, cause: &HangUpCause, failure: Failure) {
         let Some(Leg::Calling(calling)) = self.legs.remove(&leg) else { return };
         self.alarms.set(Due::Leg(leg), None);
-        let (silent, ringing): (Vec<_>, Vec<_>) =
-            calling.invites().partition(|&key| calling.untold == 0 && self.invite_is_silent(key));
+        let (silent, ringing): (Vec<_>, Vec<_>) = calling.invites().partition(|&key| self.invite_never_rang(key));
         for key in silent {
             self.cast_adrift(key, cause);
         }
-        self.withdraw(leg, ringing, cause, failure);
+        self.withdraw(leg, ringing, cause);
+        self.tell_end(leg, failure.report(leg));
     }
 
     pub(super) fn hang_up_calling(&mut self, leg: LegKey, cause: &HangUpCause) {
         let Some(Leg::Calling(calling)) = self.legs.remove(&leg) else { return };
         self.alarms.set(Due::Leg(leg), None);
         let invites: Vec<_> = calling.invites().collect();
-        self.withdraw(leg, invites, cause, Failure::withdrawn());
+        self.withdraw(leg, invites, cause);
+        self.tell_end(leg, Failure::withdrawn().report(leg));
     }
 
     /// Time for a leg that rings.
@@ -431,11 +435,6 @@ impl Agent {
             }
         }
         self.watch_leg(leg);
-    }
-
-    pub(super) fn report_failed(&mut self, leg: LegKey, failure: Failure) {
-        let Failure { status, phrase, because, retry_after, contacts } = failure;
-        self.report(Report::Failed { leg, status, because, phrase, retry_after, contacts });
     }
 
     /// Ends an INVITE of an earlier process: the names are derived again. Which target it had come to, and whether the peer
@@ -491,7 +490,10 @@ impl Agent {
             }
         }
         if is_awaited {
-            self.wait_for_withdrawn(leg, left, Failure::withdrawn());
+            self.wait_for(leg, left);
+        }
+        if waits == Waits::End {
+            self.tell_end(leg, Failure::withdrawn().report(leg));
         }
     }
 

@@ -159,7 +159,7 @@ pub(super) struct ClientTransaction {
     pub(super) phone: Option<Phone>,
     /// How often it had to be sent another way because the one it went is gone.
     pub(super) detours: u8,
-    /// Numbers within the dialogs of this INVITE that an earlier process may have used.
+    /// Up to this, an earlier process may have used numbers within the dialogs of this INVITE.
     pub(super) untold: u32,
 }
 
@@ -200,6 +200,11 @@ impl ClientTransaction {
     /// Whether anybody wants it to arrive, by whatever way.
     pub(super) fn is_wanted(&self) -> bool {
         self.cancelling == Cancelling::No && !matches!(self.owner, Owner::Adrift | Owner::Withdrawn { .. })
+    }
+
+    /// Whether it begins a dialog, or belongs to one (RFC 3261 §12.2: then the peer's tag is in it).
+    fn is_initial(&self) -> bool {
+        self.request.headers.to().is_ok_and(|to| to.tag().is_none())
     }
 
     /// A leg's request that still waits for its final response.
@@ -525,7 +530,10 @@ impl Agent {
                     self.tell_final(key, response);
                 }
                 InviteClientStep::Acknowledge => self.acknowledge_failure(key, response),
+                // Within a dialog the BYE would end what goes on.
+                InviteClientStep::Late if transaction.is_initial() => self.end_unwanted(key, response),
                 InviteClientStep::Nothing
+                | InviteClientStep::Late
                 | InviteClientStep::Resend
                 | InviteClientStep::TimedOut
                 | InviteClientStep::Terminated => {}
@@ -711,7 +719,8 @@ impl Agent {
                 | InviteClientStep::Provisional
                 | InviteClientStep::Success
                 | InviteClientStep::Failure
-                | InviteClientStep::Acknowledge => Step::Nothing,
+                | InviteClientStep::Acknowledge
+                | InviteClientStep::Late => Step::Nothing,
             },
             Stage::Plain(machine) => match machine.time(self.now) {
                 ClientStep::Resend => Step::Resend,
@@ -795,6 +804,11 @@ impl Agent {
         let Some(way) = transaction.way else { return };
         let ack = with_same_branch(&transaction.request, Method::Ack, response.headers.get(HeaderName::To));
         self.transmit(way, ack.to_bytes());
+    }
+
+    /// Nothing has been heard of it, neither here nor by an earlier process that may have sent it too.
+    pub(super) fn invite_never_rang(&self, key: ClientKey) -> bool {
+        self.invite_is_silent(key) && self.clients.get(&key).is_some_and(|transaction| transaction.untold == 0)
     }
 
     /// A transaction's deadline to be cut short: the owner tries elsewhere.

@@ -69,6 +69,10 @@ pub const REFUSALS_MAX: u32 = 8;
 /// repetitions, on nothing but the word of a packet.
 pub const STRAYS_MAX: usize = 64;
 
+/// Requests that this process may have sent within such a call before it forgot it as well: their numbers are jumped over.
+/// Less than lies between two processes.
+pub const STRAY_REQUESTS_MAX: u32 = 8;
+
 /// How long a late answer of an earlier process is remembered: as long as a phone repeats it.
 pub const STRAY_FOR: Duration = Duration::from_secs(32);
 
@@ -94,8 +98,8 @@ pub const EARLY_DIALOGS_MAX: usize = 16;
 /// caller nothing that the next one does not.
 pub const PROVISIONALS_WAITING_MAX: usize = 4;
 
-/// Requests that an earlier process may have sent within a dialog before it was answered, PRACKs above all: their numbers
-/// are jumped over.
+/// Requests that an earlier process may have sent within a dialog that it did not write down, PRACKs above all: their
+/// numbers are jumped over, if the number of the process does not say more.
 pub const UNKNOWN_REQUESTS_MAX: u32 = 1000;
 
 /// Ways that one request within a dialog is sent after the first: a phone whose connections all break is gone.

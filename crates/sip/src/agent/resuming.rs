@@ -86,7 +86,7 @@ impl Agent {
         let headers = &response.headers;
         let is_ours = headers.call_id().is_ok_and(|call_id| self.naming.is_ours(call_id));
         let is_invite = headers.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
-        if !is_ours || !is_invite || response.is_provisional() {
+        if !is_ours || !is_invite {
             return false;
         }
         let via = headers.top_via().ok();

@@ -32,6 +32,8 @@ pub(super) struct Session {
     ack: Ack,
     /// The INVITE that made the dialog, if it was ours.
     invite: Option<ClientKey>,
+    /// The INVITEs of the same leg that were not the first to be answered.
+    others: Vec<ClientKey>,
     account: Option<DigestClient>,
     offers: Offers,
     /// Our re-INVITE or UPDATE that is under way.
@@ -106,6 +108,11 @@ impl Session {
         Self { ack, invite: Some(invite), ..Self::new(now, dialog, peer, local_sdp, remote_sdp) }
     }
 
+    /// Others were called as well.
+    pub(super) fn beside(self, others: Vec<ClientKey>) -> Self {
+        Self { others, ..self }
+    }
+
     /// Who we are, for a peer that asks.
     pub(super) fn with_account(self, account: Option<DigestClient>) -> Self {
         Self { account, ..self }
@@ -143,6 +150,7 @@ impl Session {
             remote_sdp,
             ack: Ack::None,
             invite: None,
+            others: Vec::new(),
             account: None,
             offers: Offers::default(),
             ours: None,
@@ -287,11 +295,11 @@ impl Agent {
             dialog.skip_untold(self.config.process);
             let mut bye = dialog.request(&Method::Bye);
             add_reason(&mut bye, cause);
-            let bye = self.sending_within(&dialog, bye, Owner::Bye { leg, reason: EndReason::HungUp, local: true });
+            let bye = self.sending_within(&dialog, bye, Owner::Parting { leg });
+            self.wait_for(leg, 1);
             self.send(bye);
-        } else {
-            self.report(Report::Ended { leg, reason: EndReason::HungUp, local: true });
         }
+        self.tell_end(leg, Report::Ended { leg, reason: EndReason::HungUp, local: true });
     }
 
     // What becomes of our requests.
@@ -534,7 +542,7 @@ impl Agent {
 
     /// The BYE that ended a leg was answered, or nobody answers.
     pub(super) fn bye_ended(&mut self, leg: LegKey, reason: EndReason, local: bool) {
-        self.report(Report::Ended { leg, reason, local });
+        self.tell_end(leg, Report::Ended { leg, reason, local });
     }
 
     /// The leg is over.
@@ -569,8 +577,9 @@ impl Agent {
         if let (Some(invite), Ack::Sent { way, bytes, .. }) = (session.invite, session.ack) {
             self.remember_ack(invite, session.dialog.id.remote_tag, way, bytes);
         }
+        self.let_silent_go(leg, &session.others);
         if !told_later {
-            self.report(Report::Ended { leg, reason, local });
+            self.tell_end(leg, Report::Ended { leg, reason, local });
         }
     }
 }

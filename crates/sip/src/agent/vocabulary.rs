@@ -143,8 +143,8 @@ pub struct AgentConfig {
     pub node_secret: [u8; 32],
     /// The seed of everything else that has to be unguessable; fresh for each process.
     pub seed: [u8; 32],
-    /// Grows by at least four a second from each process of a node to the next: requests of a later one are numbered
-    /// above those of an earlier one, whatever that had no time to write down. Zero where no process follows another.
+    /// Grows from each process of a node to the next by more than what one says in a dialog and has no time to write down:
+    /// requests of a later one are numbered above those of an earlier one. Zero where no process follows another.
     pub process: u32,
     /// Estimated round trip, 500 ms (RFC 3261 §17.1.1.1); all of the protocol's timers are multiples of it.
     pub t1: Duration,
@@ -387,9 +387,9 @@ pub struct CancelDerived {
 /// What waits until every CANCEL of [`CancelDerived`] is answered or lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waits {
-    /// The end of a leg that is not known otherwise: it is told then, as [`Report::Failed`].
+    /// The end of a leg that is not known otherwise: it is told after that, as [`Report::Failed`].
     End,
-    /// The end of a leg whose [`Order::HangUp`] was given just before.
+    /// The end of a leg whose [`Order::HangUp`] or [`Order::HangUpSnapshot`] was given just before.
     HangUp,
     Nobody,
 }

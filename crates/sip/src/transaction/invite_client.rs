@@ -30,6 +30,9 @@ pub enum InviteClientStep {
     Failure,
     /// Send the same ACK again; the response is a repetition.
     Acknowledge,
+    /// A 2xx after a failure: a proxy passes on each 2xx, whatever it has said before (RFC 3261 §16.7, step 5). Who calls has
+    /// given up, and whoever answers has to be told.
+    Late,
     /// Nothing final was heard: the user of the transaction is told (408).
     TimedOut,
     /// The machine has ended and can be dropped.
@@ -79,6 +82,7 @@ impl InviteClient {
             }
             (State::Accepted { .. }, 200..=299) => InviteClientStep::Success,
             (State::Completed { .. }, 300..=699) => InviteClientStep::Acknowledge,
+            (State::Completed { .. }, 200..=299) => InviteClientStep::Late,
             (State::Accepted { .. } | State::Completed { .. } | State::Terminated, _) => InviteClientStep::Nothing,
         }
     }
@@ -199,7 +203,7 @@ mod tests {
             &[
                 (100, 486, Step::Failure),
                 (600, 486, Step::Acknowledge),
-                (700, 200, Step::Nothing),
+                (700, 200, Step::Late),
                 (32_099, 0, Step::Nothing),
                 (32_100, 0, Step::Terminated),
                 (32_200, 486, Step::Nothing),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sip::agent::{CancelDerived, Dialled, EndReason, FailedBecause, HangUpCause, IncomingPolicy, Order, Report, Waits};
 
-use crate::world::{ANSWER, LEG, OFFER, World, config, dial, seconds};
+use crate::world::{ANSWER, CONTACT, LEG, OFFER, World, config, dial, seconds};
 
 /// Loses the first `count` messages that begin like this.
 fn lose(world: &mut World, start: &'static str, contains: &'static str, count: usize) {
@@ -226,6 +226,28 @@ fn a_200_that_crosses_cancel_is_acknowledged_and_ended() {
     // The invitation was withdrawn; nobody else has answered it.
     assert!(!world.find_sent(0, "BYE").contains("elsewhere"));
     assert!(world.nodes[0].reports.is_empty());
+}
+
+#[test]
+fn rfc3261_16_7_a_200_that_comes_after_a_failure_is_acknowledged_and_ended() {
+    // Of two phones behind a proxy one is cancelled, and the other has just been picked up.
+    let mut world = World::pair(9);
+    world.call_raw();
+    world.answer_raw(0, "INVITE", "180 Ringing", "a", "", "");
+    world.hang_up(0, LEG);
+    world.answer_raw(0, "CANCEL", "200 OK", "a", "", "");
+    world.answer_raw(0, "INVITE", "487 Request Terminated", "a", "", "");
+    let ended = world.wait_ended(0);
+    assert!(matches!(ended, Report::Failed { status: 487, .. }), "{ended:?}");
+    let answer = std::str::from_utf8(ANSWER).expect("text");
+    world.answer_raw(0, "INVITE", "200 OK", "b", CONTACT, answer);
+    world.answer_raw(0, "INVITE", "200 OK", "b", CONTACT, answer);
+    let acks = world.all_sent(0, "ACK");
+    assert_eq!(acks.iter().filter(|ack| ack.contains("tag=b")).count(), 2, "one for each repetition: {acks:?}");
+    assert!(world.find_sent(0, "BYE").contains("tag=b"));
+    world.answer_raw(0, "BYE", "200 OK", "b", "", "");
+    world.settle();
+    assert_eq!(world.count_sent(0, "BYE"), 1);
 }
 
 #[test]

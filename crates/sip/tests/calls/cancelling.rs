@@ -154,3 +154,23 @@ fn rfc3261_13_2_1_an_invite_says_how_long_it_rings() {
     world.dial_branches(0, LegKey([5; 16]), vec![to(&format!("sip:raw@{RAW}"))], seconds(45));
     assert_eq!(header(&last_invite(&world), "Expires:"), "Expires: 45");
 }
+
+#[test]
+fn what_rings_for_a_call_that_is_forgotten_is_cancelled() {
+    // It was of no use any longer, and had not said a word, when the process died that had called it.
+    let mut world = pair(1, 1800);
+    world.dial_branches(0, LEG, vec![to(&format!("sip:raw@{RAW}"))], seconds(60));
+    let invite = last_invite(&world);
+    world.restart(0, config(1));
+    let contact = format!("Contact: <sip:raw@{RAW}>\r\n");
+    for _ in 0..2 {
+        world.answer_raw(0, "INVITE", "180 Ringing", "raw", &contact, "");
+    }
+    assert_eq!(cancels(&world, &invite), 1, "{invite}\n{:?}", world.all_sent(0, "CANCEL"));
+    // Somebody who has only overheard that there are calls gets nothing.
+    let foreign = world.raw_answer(0, "INVITE", "180 Ringing", "raw", &contact, "").replace("Call-ID: ", "Call-ID: 0");
+    world.inject(0, RAW.parse().expect("an address"), foreign.as_bytes());
+    assert_eq!(world.count_sent(0, "CANCEL"), 1);
+    world.answer_raw(0, "CANCEL", "200 OK", "raw", "", "");
+    world.settle();
+}

@@ -121,6 +121,37 @@ fn a_leg_that_one_device_declines_has_failed_when_the_others_have_stopped() {
 }
 
 #[test]
+fn a_leg_that_one_device_answered_has_ended_when_the_others_have_stopped() {
+    let mut world = World::new(7);
+    (1..=4).map(config).for_each(|config| _ = world.add(config));
+    world.nodes[3].is_down = true;
+    world.dial(0, LEG, &[1, 2, 3]);
+    let [answers, rings] = [1, 2].map(|node| {
+        let leg = world.wait_incoming(node);
+        world.order(node, Order::Ring { leg, status: 180, sdp: None });
+        leg
+    });
+    world.run_for(seconds(1));
+    let mut lost = 0;
+    world.filter = Some(Box::new(move |text| {
+        lost += usize::from(text.starts_with("CANCEL"));
+        text.starts_with("CANCEL") && lost <= 2
+    }));
+    world.order(1, Order::Accept { leg: answers, sdp: ANSWER.to_vec() });
+    world.wait_answered(0);
+    world.order(0, Order::Confirm { leg: LEG });
+    world.wait(1, |report| matches!(report, Report::Confirmed { .. }).then_some(()));
+    world.hang_up(1, answers);
+    let ended = world.wait_ended(0);
+    assert!(matches!(ended, Report::Ended { reason: EndReason::Bye { .. }, .. }), "{ended:?}");
+    let cancelled = |report: &Report| matches!(report, Report::Ended { leg, .. } if *leg == rings);
+    assert!(world.take(2).iter().any(cancelled));
+    // Whoever says nothing at all is not waited for.
+    assert!(world.now < world.start + seconds(4));
+    world.settle();
+}
+
+#[test]
 fn a_peer_that_is_not_there_is_unreachable() {
     let mut world = World::pair(5);
     world.nodes[1].is_down = true;

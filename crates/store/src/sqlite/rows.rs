@@ -1,9 +1,9 @@
-//! Plain rows: registrations, signing keys and the secrets of this node.
+//! Plain rows: registrations, signing keys, the secrets of this node and the number of its process.
 
 use control::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 
-use crate::{Binding, Purpose, SigningKey, StoreError};
+use crate::{Binding, Purpose, SigningKey, StoreError, process_after};
 
 pub(super) fn put_bindings(db: &Connection, bindings: &[Binding]) -> Result<(), StoreError> {
     for binding in bindings {
@@ -97,4 +97,11 @@ pub(super) fn secret(db: &Connection, name: &str) -> Result<[u8; 32], StoreError
     db.prepare_cached("INSERT OR IGNORE INTO secrets (name, value) VALUES (?1, ?2)")?
         .execute((name, fresh.as_slice()))?;
     Ok(db.prepare_cached("SELECT value FROM secrets WHERE name = ?1")?.query_row([name], |row| row.get(0))?)
+}
+
+pub(super) fn next_process(db: &Connection, now: Timestamp) -> Result<u32, StoreError> {
+    let last = db.prepare_cached("SELECT number FROM processes")?.query_row([], |row| row.get(0)).optional()?;
+    let next = process_after(last, now);
+    db.prepare_cached("REPLACE INTO processes (only_row, number) VALUES (1, ?1)")?.execute([next])?;
+    Ok(next)
 }

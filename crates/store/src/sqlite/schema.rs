@@ -22,6 +22,7 @@ use crate::limits::WAL_BYTES_MAX;
 const MIGRATIONS: &[(&str, &str)] = &[
     ("0001_first", include_str!("migrations/0001_first.sql")),
     ("0002_retention", include_str!("migrations/0002_retention.sql")),
+    ("0003_processes", include_str!("migrations/0003_processes.sql")),
 ];
 
 /// `cnvk`: tells our files from those of others.

@@ -272,12 +272,20 @@ impl Operator {
         let rang = target.filter(|_| snapshot.is_none() && !self.gone.has(id));
         let key = key_of(id, 0);
         let said = reason_of(&cause);
-        let order = match (stored, rang) {
-            (Some(Stored { dialog, .. }), _) => Some(Order::HangUpSnapshot { leg: key, snapshot: dialog, cause: said }),
-            (None, Some(target)) => Some(self.cancel_of((id, key), Waits::End, target, None, said)),
-            (None, None) => None,
+        let orders = match (stored, rang) {
+            (Some(Stored { dialog, .. }), _) => {
+                // Other devices may ring yet: the earlier process may have died before they had stopped.
+                let others = target.map(|target| {
+                    let elsewhere = HangUpCause::because(200, "Call completed elsewhere");
+                    self.cancel_of((id, key), Waits::HangUp, target, Some(dialog.clone()), elsewhere)
+                });
+                let bye = Order::HangUpSnapshot { leg: key, snapshot: dialog, cause: said };
+                std::iter::once(bye).chain(others).collect()
+            }
+            (None, Some(target)) => vec![self.cancel_of((id, key), Waits::End, target, None, said)],
+            (None, None) => Vec::new(),
         };
-        if let Some(order) = order {
+        if !orders.is_empty() {
             let leg = Leg {
                 who: target.map_or_else(|| id.to_string(), who_of),
                 owner: conference,
@@ -290,7 +298,9 @@ impl Operator {
             self.legs.insert(id, leg);
             self.by_key.insert(key, id);
             self.happen(id, if rang.is_some() { What::Cancelled } else { What::HungUp { by_peer: false } });
-            self.order(order);
+            for order in orders {
+                self.order(order);
+            }
             return;
         }
         self.gone.add(id);

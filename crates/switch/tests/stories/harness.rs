@@ -124,6 +124,7 @@ impl World {
         Self::start_with(users, Vec::new(), bindings, |config| {
             config.sip.udp = vec![sip];
             config.take_up_within = Some(Duration::from_secs(10));
+            config.process = 1_000;
         })
     }
 

@@ -64,7 +64,7 @@ impl Agent {
             if let Some(way) = transaction.way {
                 dialog.hear_from(way.hint(), branch.hint.is_some());
             }
-            dialog.skip_to(dialog.local_cseq.saturating_add(transaction.untold));
+            dialog.skip_to(transaction.untold);
             dialog.registered = branch.registered;
             dialog.advertised = transaction.hop.advertised;
             self.dialogs.insert(dialog.id.clone(), leg);

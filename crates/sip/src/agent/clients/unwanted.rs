@@ -1,20 +1,21 @@
 //! Requests nobody waits for any longer: CANCEL, and ACK and BYE for a 2xx that comes after all.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use super::{
     Cancelling, ClientKey, ClientTransaction, FORKS_MAX, Owner, Sending, Stage, ViaBranch, add_reason, with_same_branch,
 };
 use crate::agent::Agent;
-use crate::agent::calling::{Failure, Withdrawn};
-use crate::agent::limits::{STRAY_FOR, STRAYS_MAX, UNKNOWN_REQUESTS_MAX};
+use crate::agent::calling::Withdrawn;
+use crate::agent::limits::{STRAY_FOR, STRAY_REQUESTS_MAX, STRAYS_MAX};
 use crate::agent::network::{Hop, Way};
 use crate::agent::servers::Source;
-use crate::agent::vocabulary::{HangUpCause, Hint, LegKey};
-use crate::dialog::Dialog;
+use crate::agent::vocabulary::{HangUpCause, Hint, LegKey, Report};
+use crate::dialog::{Dialog, DialogId};
 use crate::digest::DigestClient;
 use crate::locate::Walk;
-use crate::message::{CSeq, HeaderName, Method, Request, Response, Uri};
+use crate::message::{CSeq, HeaderName, Host, Method, Request, Response, Uri};
 
 impl Agent {
     /// Nobody waits for this INVITE any longer: it is cancelled as soon as that may be done, and a 2xx that comes
@@ -102,14 +103,12 @@ impl Agent {
         }
     }
 
-    /// Ends a leg that rings. Its end is told when its INVITEs have ended: were it told before, and this process died,
-    /// nobody would cancel what is not cancelled yet, and phones would ring for ever.
+    /// Stops what rings for a leg; its end waits for that.
     pub(in crate::agent) fn withdraw(
         &mut self,
         leg: LegKey,
         invites: impl IntoIterator<Item = ClientKey>,
         cause: &HangUpCause,
-        failure: Failure,
     ) {
         let mut left = 0;
         for key in invites {
@@ -119,13 +118,36 @@ impl Agent {
                 left += 1;
             }
         }
-        self.wait_for_withdrawn(leg, left, failure);
+        self.wait_for(leg, left);
     }
 
-    /// So many INVITEs or their CANCELs, beside those that are waited for already, have to end until a leg's end is told.
-    pub(in crate::agent) fn wait_for_withdrawn(&mut self, leg: LegKey, left: usize, failure: Failure) {
-        self.withdrawn.entry(leg).or_insert(Withdrawn { left: 0, failure }).left += left + 1;
-        self.withdrawn_ended(leg);
+    /// The end of a leg waits for so many INVITEs or their CANCELs, beside those that it waits for already.
+    pub(in crate::agent) fn wait_for(&mut self, leg: LegKey, left: usize) {
+        if left > 0 {
+            self.withdrawn.entry(leg).or_insert(Withdrawn { left: 0, end: None }).left += left;
+        }
+    }
+
+    /// A leg has ended. That is told at once, unless something still rings for it.
+    pub(in crate::agent) fn tell_end(&mut self, leg: LegKey, end: Report) {
+        match self.withdrawn.get_mut(&leg) {
+            Some(withdrawn) => withdrawn.end = Some(end),
+            None => self.report(end),
+        }
+    }
+
+    /// A leg that was answered ends: those of the others that never said a word are not waited for.
+    pub(in crate::agent) fn let_silent_go(&mut self, leg: LegKey, others: &[ClientKey]) {
+        for &key in others {
+            let never_rang = self.invite_never_rang(key);
+            if let Some(transaction) = self.clients.get_mut(&key)
+                && matches!(transaction.owner, Owner::Withdrawn { .. })
+                && never_rang
+            {
+                transaction.owner = Owner::Adrift;
+                self.withdrawn_ended(leg);
+            }
+        }
     }
 
     pub(super) fn withdrawn_was_refused(&mut self, key: ClientKey, leg: LegKey) {
@@ -150,9 +172,9 @@ impl Agent {
         let Some(withdrawn) = self.withdrawn.get_mut(&leg) else { return };
         withdrawn.left -= 1;
         if withdrawn.left == 0
-            && let Some(Withdrawn { failure, .. }) = self.withdrawn.remove(&leg)
+            && let Some(Withdrawn { end: Some(end), .. }) = self.withdrawn.remove(&leg)
         {
-            self.report_failed(leg, failure);
+            self.report(end);
         }
     }
 
@@ -179,8 +201,7 @@ impl Agent {
         dialog.heard_from = transaction.way.filter(|_| dialog.routes.is_empty()).map(Way::hint);
         dialog.advertised = transaction.hop.advertised;
         let account = transaction.account.clone();
-        let untold = dialog.local_cseq.saturating_add(transaction.untold);
-        let last_number = transaction.early.get(&to_tag).map_or(untold, |early| early.dialog.local_cseq);
+        let last_number = transaction.early.get(&to_tag).map_or(transaction.untold, |early| early.dialog.local_cseq);
         // It is told what its CANCEL said: a phone shows a missed call unless somebody else has answered.
         let cause = match &transaction.cancelling {
             Cancelling::Wanted(cause) | Cancelling::Sent(cause) => cause.clone(),
@@ -213,17 +234,64 @@ impl Agent {
         self.send(bye);
     }
 
+    /// A phone rings, and the process that called it has died and left nothing of it: it was of no use any longer, and had
+    /// not said a word. The CANCEL is made of what the phone repeats of its INVITE, and goes to where that came from.
+    fn cancel_stray(&mut self, response: &Response, source: Source) {
+        let headers = &response.headers;
+        let (Ok(mut via), Ok(mut to), Ok(call_id), Ok(cseq)) =
+            (headers.top_via(), headers.to(), headers.call_id(), headers.cseq())
+        else {
+            return;
+        };
+        // What is about to be called again may ring.
+        if self.is_yet_to_ask(call_id, cseq.number) || self.is_filled(2) {
+            return;
+        }
+        let Some(branch) = via.branch().map(str::to_owned) else { return };
+        let now = self.now;
+        self.strays.retain(|_, until| *until > now);
+        let id = DialogId { call_id: call_id.to_owned(), local_tag: branch, remote_tag: String::new() };
+        if self.strays.contains_key(&id) || self.strays.len() >= STRAYS_MAX {
+            return;
+        }
+        self.strays.insert(id, now + STRAY_FOR);
+        let contact = headers.contacts().ok().and_then(|contacts| contacts.into_iter().next());
+        let uri = contact.map_or_else(|| to.uri.clone(), |contact| contact.uri);
+        let mut cancel = Request::new(Method::Cancel, Uri { headers: None, ..uri.clone() });
+        via.params.remove("received");
+        via.params.set_flag("rport");
+        to.params.remove("tag");
+        let advertised = match (&via.host, via.port) {
+            (Host::Ip(ip), Some(port)) => SocketAddr::new(*ip, port),
+            (Host::Ip(_) | Host::Domain(_), _) => source.advertised,
+        };
+        cancel.headers.push(HeaderName::Via, &via);
+        cancel.headers.push(HeaderName::MaxForwards, "70");
+        cancel.headers.push(HeaderName::From, headers.get(HeaderName::From).unwrap_or_default());
+        cancel.headers.push(HeaderName::To, &to);
+        cancel.headers.push(HeaderName::CallId, call_id);
+        cancel.headers.push(HeaderName::CSeq, CSeq { method: Method::Cancel, ..cseq });
+        let Source { flow, transport, address, .. } = source;
+        let hint = Some(Hint { flow: Some(flow), transport, destination: address });
+        let hop = Hop { uri, hint, advertised: Some(advertised) };
+        self.send_cancel(cancel, hop, Way { flow, transport, destination: address, advertised });
+    }
+
     /// A response to no request we know: perhaps to one of an earlier process of this node.
     pub(super) fn receive_stray(&mut self, response: &Response, source: Source) {
         self.counters.stray_received += 1;
         let headers = &response.headers;
         let is_invite = headers.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
         let is_ours = headers.call_id().is_ok_and(|call_id| self.naming.is_ours(call_id));
-        if !is_invite || response.is_provisional() || headers.vias().map_or(true, |vias| vias.len() != 1) {
+        if !is_invite || headers.vias().map_or(true, |vias| vias.len() != 1) {
             return;
         }
         let Source { flow, transport, address, advertised } = source;
-        if response.is_success() {
+        if response.is_provisional() {
+            if is_ours {
+                self.cancel_stray(response, source);
+            }
+        } else if response.is_success() {
             // A 2xx outlives its transaction; the leg's dialog may still be there.
             if self.acknowledge_again(response) || !is_ours {
                 return;
@@ -248,8 +316,7 @@ impl Agent {
             }
             self.strays.insert(dialog.id.clone(), now + STRAY_FOR);
             dialog.heard_from = Some(Hint { flow: Some(flow), transport, destination: address });
-            // The earlier process may have sent PRACKs.
-            let last_number = dialog.local_cseq.saturating_add(UNKNOWN_REQUESTS_MAX);
+            let last_number = self.untold().saturating_add(STRAY_REQUESTS_MAX);
             self.acknowledge_and_end(dialog, last_number, [Owner::Nobody, Owner::Nobody], None, &completed_elsewhere());
         } else if is_ours && let (Ok(via), Ok(to)) = (headers.top_via(), headers.to()) {
             // The failure is repeated until somebody acknowledges it.
