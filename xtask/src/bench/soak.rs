@@ -1,8 +1,9 @@
 //! A long day: invitations, calls, moves, removals and hang-ups at about half of what one core takes, a bot that is away
 //! now and then, and all the while a look at what the server holds: memory, descriptors, threads, the database.
 //!
-//! What is flat has no slope: the report fits a line through the samples after the first quarter, when pools and caches
-//! are full. In the end everything that was asked for must have ended, and what was opened must be closed again.
+//! What is flat has no slope: the report fits a line through the samples of each third, and judges the last one: until pools
+//! and caches are full, and the most that happens at one time has happened, twenty minutes pass. In the end everything that
+//! was asked for must have ended, and what was opened must be closed again.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -307,15 +308,19 @@ fn sample(prepared: &Prepared, server: &Server, began: Instant) -> Result<Sample
 const MIB: f64 = 1024.0 * 1024.0;
 
 fn report(options: &Options, samples: &[Sample], before: Sample, after: Sample, tally: &Tally) {
-    let settled = &samples[samples.len() / 4..];
-    let slope = |of: fn(&Sample) -> f64| 3600.0 * slope(settled.iter().map(|sample| (sample.second, of(sample))));
+    let thirds: Vec<&[Sample]> = samples.chunks(samples.len().div_ceil(3).max(1)).collect();
+    let settled = thirds.last().copied().unwrap_or_default();
+    let line =
+        |part: &[Sample], of: fn(&Sample) -> f64| 3600.0 * slope(part.iter().map(|sample| (sample.second, of(sample))));
+    let slope = |of| line(settled, of);
     let detail = json!({
         "minutes": options.minutes, "rate": options.rate, "tally": tally, "before": before, "after": after,
         "first": settled.first(), "last": settled.last(),
     });
     Figure::at_most("soak_operations_without_end", tally.unended as f64, "operations", 0.0, detail);
-    let memory = slope(|sample| sample.holding.resident_mib);
-    Figure::at_most("soak_memory_slope", memory, "MiB/h", 10.0, json!(null));
+    let resident = |sample: &Sample| sample.holding.resident_mib;
+    let each: Vec<f64> = thirds.iter().map(|third| line(third, resident)).collect();
+    Figure::at_most("soak_memory_slope", slope(resident), "MiB/h", 10.0, json!({"of_each_third": each}));
     let descriptors = slope(|sample| sample.holding.descriptors as f64);
     Figure::at_most("soak_descriptor_slope", descriptors, "1/h", 60.0, json!(null));
     let threads = slope(|sample| sample.holding.threads as f64);
