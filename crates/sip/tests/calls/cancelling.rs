@@ -7,7 +7,7 @@ use sip::agent::{
 };
 
 use crate::sessions::pair;
-use crate::world::{LEG, RAW, World, config, dial, seconds};
+use crate::world::{ANSWER, LEG, RAW, World, config, dial, seconds};
 
 fn to(uri: &str) -> Branch {
     Branch::to_uri(uri.parse().expect("a URI"))
@@ -172,5 +172,22 @@ fn what_rings_for_a_call_that_is_forgotten_is_cancelled() {
     world.inject(0, RAW.parse().expect("an address"), foreign.as_bytes());
     assert_eq!(world.count_sent(0, "CANCEL"), 1);
     world.answer_raw(0, "CANCEL", "200 OK", "raw", "", "");
+    world.settle();
+}
+
+#[test]
+fn nothing_is_cancelled_within_a_dialog_that_goes_on() {
+    let mut world = pair(1, 1800);
+    world.dial_branches(0, LEG, vec![to(&format!("sip:raw@{RAW}"))], seconds(60));
+    let contact = format!("Contact: <sip:raw@{RAW}>\r\n");
+    world.answer_raw(0, "INVITE", "200 OK", "raw", &contact, std::str::from_utf8(ANSWER).expect("text"));
+    world.wait_answered(0);
+    world.order(0, Order::Confirm { leg: LEG });
+    // A late word on a re-INVITE of an earlier process.
+    let late = world.raw_answer(0, "INVITE", "180 Ringing", "raw", &contact, "").replace("z9hG4bK", "z9hG4bKx");
+    world.inject(0, RAW.parse().expect("an address"), late.as_bytes());
+    assert_eq!(world.count_sent(0, "CANCEL"), 0);
+    world.hang_up(0, LEG);
+    world.answer_raw(0, "BYE", "200 OK", "raw", "", "");
     world.settle();
 }

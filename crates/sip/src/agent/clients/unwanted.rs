@@ -243,8 +243,9 @@ impl Agent {
         else {
             return;
         };
-        // What is about to be called again may ring.
-        if self.is_yet_to_ask(call_id, cseq.number) || self.is_filled(2) {
+        // What is about to be called again may ring, and within a dialog that goes on nothing does.
+        let goes_on = Dialog::of_stray(response).is_ok_and(|dialog| self.dialogs.contains_key(&dialog.id));
+        if goes_on || self.is_yet_to_ask(call_id, cseq.number) || self.is_filled(2) {
             return;
         }
         let Some(branch) = via.branch().map(str::to_owned) else { return };
