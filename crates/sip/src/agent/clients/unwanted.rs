@@ -15,7 +15,7 @@ use crate::agent::vocabulary::{HangUpCause, Hint, LegKey, Report};
 use crate::dialog::{Dialog, DialogId};
 use crate::digest::DigestClient;
 use crate::locate::Walk;
-use crate::message::{CSeq, HeaderName, Host, Method, Request, Response, Uri};
+use crate::message::{CSeq, HeaderName, Host, Method, NameAddr, Request, Response, Uri};
 
 impl Agent {
     /// Nobody waits for this INVITE any longer: it is cancelled as soon as that may be done, and a 2xx that comes
@@ -238,7 +238,7 @@ impl Agent {
     /// not said a word. The CANCEL is made of what the phone repeats of its INVITE, and goes to where that came from.
     fn cancel_stray(&mut self, response: &Response, source: Source) {
         let headers = &response.headers;
-        let (Ok(mut via), Ok(mut to), Ok(call_id), Ok(cseq)) =
+        let (Ok(via), Ok(mut to), Ok(call_id), Ok(cseq)) =
             (headers.top_via(), headers.to(), headers.call_id(), headers.cseq())
         else {
             return;
@@ -258,24 +258,15 @@ impl Agent {
         self.strays.insert(id, now + STRAY_FOR);
         let contact = headers.contacts().ok().and_then(|contacts| contacts.into_iter().next());
         let uri = contact.map_or_else(|| to.uri.clone(), |contact| contact.uri);
-        let mut cancel = Request::new(Method::Cancel, Uri { headers: None, ..uri.clone() });
-        via.params.remove("received");
-        via.params.set_flag("rport");
         to.params.remove("tag");
+        let Some(cancel) = beside_invite_of(response, Method::Cancel, uri.clone(), &to) else { return };
+        let Source { flow, transport, address: destination, .. } = source;
         let advertised = match (&via.host, via.port) {
             (Host::Ip(ip), Some(port)) => SocketAddr::new(*ip, port),
             (Host::Ip(_) | Host::Domain(_), _) => source.advertised,
         };
-        cancel.headers.push(HeaderName::Via, &via);
-        cancel.headers.push(HeaderName::MaxForwards, "70");
-        cancel.headers.push(HeaderName::From, headers.get(HeaderName::From).unwrap_or_default());
-        cancel.headers.push(HeaderName::To, &to);
-        cancel.headers.push(HeaderName::CallId, call_id);
-        cancel.headers.push(HeaderName::CSeq, CSeq { method: Method::Cancel, ..cseq });
-        let Source { flow, transport, address, .. } = source;
-        let hint = Some(Hint { flow: Some(flow), transport, destination: address });
-        let hop = Hop { uri, hint, advertised: Some(advertised) };
-        self.send_cancel(cancel, hop, Way { flow, transport, destination: address, advertised });
+        let way = Way { flow, transport, destination, advertised };
+        self.send_cancel(cancel, Hop { uri, hint: Some(way.hint()), advertised: Some(advertised) }, way);
     }
 
     /// A response to no request we know: perhaps to one of an earlier process of this node.
@@ -319,23 +310,30 @@ impl Agent {
             dialog.heard_from = Some(Hint { flow: Some(flow), transport, destination: address });
             let last_number = self.untold().saturating_add(STRAY_REQUESTS_MAX);
             self.acknowledge_and_end(dialog, last_number, [Owner::Nobody, Owner::Nobody], None, &completed_elsewhere());
-        } else if is_ours && let (Ok(via), Ok(to)) = (headers.top_via(), headers.to()) {
+        } else if is_ours
+            && let Ok(to) = headers.to()
+            && let Some(ack) = beside_invite_of(response, Method::Ack, to.uri.clone(), &to)
+        {
             // The failure is repeated until somebody acknowledges it.
-            let mut ack = Request::new(Method::Ack, Uri { headers: None, ..to.uri.clone() });
-            let mut own_via = via;
-            own_via.params.remove("received");
-            own_via.params.set_flag("rport");
-            ack.headers.push(HeaderName::Via, &own_via);
-            ack.headers.push(HeaderName::MaxForwards, "70");
-            for name in [HeaderName::From, HeaderName::To, HeaderName::CallId] {
-                ack.headers.push(name.clone(), headers.get(name).unwrap_or_default());
-            }
-            if let Ok(cseq) = headers.cseq() {
-                ack.headers.push(HeaderName::CSeq, CSeq { method: Method::Ack, ..cseq });
-            }
             self.transmit(Way { flow, transport, destination: address, advertised }, ack.to_bytes());
         }
     }
+}
+
+/// A request in the transaction of an INVITE of which nothing is known but a response.
+fn beside_invite_of(response: &Response, method: Method, uri: Uri, to: &NameAddr) -> Option<Request> {
+    let headers = &response.headers;
+    let (mut via, cseq) = (headers.top_via().ok()?, headers.cseq().ok()?);
+    via.params.remove("received");
+    via.params.set_flag("rport");
+    let mut request = Request::new(method.clone(), Uri { headers: None, ..uri });
+    request.headers.push(HeaderName::Via, &via);
+    request.headers.push(HeaderName::MaxForwards, "70");
+    request.headers.push(HeaderName::From, headers.get(HeaderName::From).unwrap_or_default());
+    request.headers.push(HeaderName::To, to);
+    request.headers.push(HeaderName::CallId, headers.get(HeaderName::CallId).unwrap_or_default());
+    request.headers.push(HeaderName::CSeq, CSeq { method, ..cseq });
+    Some(request)
 }
 
 /// What a phone is told whose answer nobody waits for any longer.
