@@ -81,6 +81,8 @@ fn check(root: &Path) -> Result<()> {
     tidy::tidy(root)?;
     coverage::coverage(root, true)?;
     if Command::new("cargo").args(["deny", "--version"]).output().is_ok_and(|output| output.status.success()) {
+        // It looks into crates of every platform, of which a build here has fetched those of its own.
+        run(root, "cargo", &["fetch", "--quiet", "--locked"])?;
         run(root, "cargo", &["deny", "--offline", "check", "licenses", "bans", "sources"])?;
     } else {
         println!("cargo-deny is not installed: licences and sources were not checked (cargo install cargo-deny)");
