@@ -320,12 +320,11 @@ impl Agent {
         dialog.advertised = transaction.hop.advertised;
         transaction.owner = Owner::Won { leg };
         let losers: Vec<_> = calling.invites().filter(|&one| one != key).collect();
-        let others = losers.clone();
         let account = transaction.account.clone();
         let peer = Peer::of_answer(source.ip(), transaction.way.map(|way| way.destination.ip()), &transaction.hop.uri);
         let confirm_within = self.timing.give_up();
         let session = Session::of_caller(self.now, dialog, peer, offer, answer.clone(), confirm_within, key);
-        let mut session = session.with_account(account).beside(others);
+        let mut session = session.with_account(account).beside(losers.clone());
         session.dialog.skip_to(untold);
         if let Some((ours, theirs)) = numbers {
             session.dialog.skip_to(ours);

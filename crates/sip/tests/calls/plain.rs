@@ -102,11 +102,7 @@ fn a_leg_that_one_device_declines_has_failed_when_the_others_have_stopped() {
     (1..=4).map(config).for_each(|config| _ = world.add(config));
     world.nodes[3].is_down = true;
     world.dial(0, LEG, &[1, 2, 3]);
-    let [declines, rings] = [1, 2].map(|node| {
-        let leg = world.wait_incoming(node);
-        world.order(node, Order::Ring { leg, status: 180, sdp: None });
-        leg
-    });
+    let [declines, rings] = [1, 2].map(|node| world.ring(node));
     world.run_for(seconds(1));
     let mut lost = false;
     world.filter = Some(Box::new(move |text| text.starts_with("CANCEL") && !std::mem::replace(&mut lost, true)));
@@ -126,11 +122,7 @@ fn a_leg_that_one_device_answered_has_ended_when_the_others_have_stopped() {
     (1..=4).map(config).for_each(|config| _ = world.add(config));
     world.nodes[3].is_down = true;
     world.dial(0, LEG, &[1, 2, 3]);
-    let [answers, rings] = [1, 2].map(|node| {
-        let leg = world.wait_incoming(node);
-        world.order(node, Order::Ring { leg, status: 180, sdp: None });
-        leg
-    });
+    let [answers, rings] = [1, 2].map(|node| world.ring(node));
     world.run_for(seconds(1));
     let mut lost = 0;
     world.filter = Some(Box::new(move |text| {

@@ -254,11 +254,7 @@ fn what_rang_for_an_earlier_process_is_waited_for_though_it_is_silent_now() {
     let mut world = World::new(70);
     (1..=3).map(config).for_each(|config| _ = world.add(config));
     world.dial(0, LEG, &[1, 2]);
-    let [declines, rings] = [1, 2].map(|node| {
-        let leg = world.wait_incoming(node);
-        world.order(node, Order::Ring { leg, status: 180, sdp: None });
-        leg
-    });
+    let [declines, rings] = [1, 2].map(|node| world.ring(node));
     world.run_for(seconds(2));
     world.nodes[0].is_down = true;
     world.order(1, Order::Refuse { leg: declines, status: 603 });

@@ -281,6 +281,13 @@ impl World {
     }
 
     /// The dialog of the call that a node has placed, once it is answered.
+    /// The call that comes to a node rings there.
+    pub(crate) fn ring(&mut self, node: usize) -> LegKey {
+        let leg = self.wait_incoming(node);
+        self.order(node, Order::Ring { leg, status: 180, sdp: None });
+        leg
+    }
+
     pub(crate) fn wait_answered(&mut self, node: usize) -> Snapshot {
         self.wait(node, |report| match report {
             Report::Answered { snapshot, .. } => Some(snapshot.clone()),

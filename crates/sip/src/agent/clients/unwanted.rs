@@ -249,13 +249,9 @@ impl Agent {
             return;
         }
         let Some(branch) = via.branch().map(str::to_owned) else { return };
-        let now = self.now;
-        self.strays.retain(|_, until| *until > now);
-        let id = DialogId { call_id: call_id.to_owned(), local_tag: branch, remote_tag: String::new() };
-        if self.strays.contains_key(&id) || self.strays.len() >= STRAYS_MAX {
+        if !self.is_new_stray(DialogId { call_id: call_id.to_owned(), local_tag: branch, remote_tag: String::new() }) {
             return;
         }
-        self.strays.insert(id, now + STRAY_FOR);
         let contact = headers.contacts().ok().and_then(|contacts| contacts.into_iter().next());
         let uri = contact.map_or_else(|| to.uri.clone(), |contact| contact.uri);
         to.params.remove("tag");
@@ -267,6 +263,18 @@ impl Agent {
         };
         let way = Way { flow, transport, destination, advertised };
         self.send_cancel(cancel, Hop { uri, hint: Some(way.hint()), advertised: Some(advertised) }, way);
+    }
+
+    /// Whoever knows the Call-ID of an old call can make us end it. That costs a bounded number of packets, which go to where
+    /// the response came from and nowhere that it names: once each, and so many at one time.
+    fn is_new_stray(&mut self, id: DialogId) -> bool {
+        let now = self.now;
+        self.strays.retain(|_, until| *until > now);
+        let is_new = self.strays.len() < STRAYS_MAX && !self.strays.contains_key(&id);
+        if is_new {
+            self.strays.insert(id, now + STRAY_FOR);
+        }
+        is_new
     }
 
     /// A response to no request we know: perhaps to one of an earlier process of this node.
@@ -296,17 +304,9 @@ impl Agent {
                 return;
             }
             let Ok(mut dialog) = Dialog::of_stray(response) else { return };
-            if self.dialogs.contains_key(&dialog.id) || self.is_filled(2) {
+            if self.dialogs.contains_key(&dialog.id) || self.is_filled(2) || !self.is_new_stray(dialog.id.clone()) {
                 return;
             }
-            // Whoever knows the Call-ID of an old call can make us do this. It costs a bounded number of packets, which go
-            // to where the response came from and nowhere that it names.
-            let now = self.now;
-            self.strays.retain(|_, until| *until > now);
-            if self.strays.contains_key(&dialog.id) || self.strays.len() >= STRAYS_MAX {
-                return;
-            }
-            self.strays.insert(dialog.id.clone(), now + STRAY_FOR);
             dialog.heard_from = Some(Hint { flow: Some(flow), transport, destination: address });
             let last_number = self.untold().saturating_add(STRAY_REQUESTS_MAX);
             self.acknowledge_and_end(dialog, last_number, [Owner::Nobody, Owner::Nobody], None, &completed_elsewhere());
