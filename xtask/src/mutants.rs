@@ -18,7 +18,7 @@ pub(crate) struct Options {
     #[arg(long)]
     only: Option<String>,
     /// So many seeds have to notice.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 2000)]
     seeds: u64,
 }
 
