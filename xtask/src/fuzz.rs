@@ -1,12 +1,15 @@
 //! The fuzz targets, each for a while: `cargo xtask fuzz`.
 //!
 //! `cargo fuzz` builds them with a sanitizer and coverage, which the pinned toolchain has and hides: `RUSTC_BOOTSTRAP`
-//! shows it. New inputs go to `target/fuzz`; `--keep` takes the best of them into `fuzz/corpus`, which is committed and
+//! shows it. What each target reached, and whether it still grew at the end, is printed. New inputs go to `target/fuzz`; `--keep` takes the best of them into `fuzz/corpus`, which is committed and
 //! which `cargo test -p fuzz` runs.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -40,13 +43,19 @@ pub(crate) fn fuzz(root: &Path, options: &Options) -> Result<()> {
     cargo_fuzz(root, &["build", "--features", "libfuzzer"])?;
     let mut fell = Vec::new();
     for target in &targets {
-        println!("{target}: {} s", options.seconds);
         let found = root.join("target/fuzz").join(target);
         fs::create_dir_all(&found)?;
-        if run(root, target, options.seconds, &found).is_err() {
-            fell.push(target.as_str());
-        } else if options.keep {
-            keep(root, target, &found)?;
+        match run(root, target, options.seconds, &found) {
+            Ok(reach) => {
+                println!("{target}: {}", reach.told());
+                if options.keep {
+                    keep(root, target, &found)?;
+                }
+            }
+            Err(why) => {
+                println!("{target}: {why:#}");
+                fell.push(target.as_str());
+            }
         }
     }
     if fell.is_empty() { Ok(()) } else { bail!("inputs that do harm are in fuzz/artifacts: {}", fell.join(", ")) }
@@ -67,7 +76,48 @@ fn targets(root: &Path, only: &[String]) -> Result<Vec<String>> {
     Ok(targets)
 }
 
-fn run(root: &Path, target: &str, seconds: u64, found: &Path) -> Result<()> {
+/// How much of the code a run has reached, and when.
+#[derive(Default)]
+struct Reach {
+    executions: u64,
+    /// Each number of edges that was new, with when it was reached; the first is what the corpus reaches.
+    edges: Vec<(Duration, u64)>,
+    lasted: Duration,
+}
+
+impl Reach {
+    /// Takes a line of libFuzzer's in, and says whether it was about progress.
+    fn hears(&mut self, line: &str, at: Duration) -> bool {
+        if let Some(executions) = line.strip_prefix("stat::number_of_executed_units:") {
+            self.executions = executions.trim().parse().unwrap_or(0);
+        }
+        let mut words = line.split_whitespace().skip_while(|word| *word != "cov:").skip(1);
+        let has_begun = !self.edges.is_empty() || line.contains("INITED");
+        if let (Some(edges), true) = (words.next().and_then(|word| word.parse().ok()), has_begun) {
+            self.edges.push((at, edges));
+            self.lasted = at;
+        }
+        // Also the dictionary that it recommends.
+        ["#", "INFO:", "stat::", "\""].iter().any(|start| line.starts_with(start))
+    }
+
+    fn told(&self) -> String {
+        let (began, start) = self.edges.first().copied().unwrap_or_default();
+        let lasted = self.lasted.saturating_sub(began);
+        let last_quarter = began + lasted * 3 / 4;
+        let by_then = self.edges.iter().filter(|(at, _)| *at <= last_quarter).map(|(_, edges)| *edges);
+        let (late, end) = (by_then.max().unwrap_or(start), self.edges.last().map_or(start, |(_, edges)| *edges));
+        let growth = 100.0 * end.saturating_sub(late) as f64 / end.max(1) as f64;
+        let seconds = lasted.as_secs();
+        format!(
+            "{} executions in {seconds} s, {start} edges by the corpus and {end} at the end, {growth:.1} % of them in \
+             the last quarter",
+            self.executions,
+        )
+    }
+}
+
+fn run(root: &Path, target: &str, seconds: u64, found: &Path) -> Result<Reach> {
     let corpus = root.join("fuzz/corpus").join(target);
     let mut arguments: Vec<String> = ["run", "--features", "libfuzzer", target].map(str::to_owned).to_vec();
     arguments.extend([path(found)?, path(&corpus)?, "--".to_owned()]);
@@ -77,13 +127,23 @@ fn run(root: &Path, target: &str, seconds: u64, found: &Path) -> Result<()> {
         format!("-timeout={INPUT_SECONDS_MAX}"),
         format!("-rss_limit_mb={MEMORY_MIB_MAX}"),
         "-print_final_stats=1".to_owned(),
-        "-verbosity=0".to_owned(),
     ]);
     let words = root.join("fuzz/dictionaries").join(dictionary(target)).with_extension("dict");
     if words.exists() {
         arguments.push(format!("-dict={}", path(&words)?));
     }
-    cargo_fuzz(root, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    let mut fuzzer = command(root, &arguments).stderr(Stdio::piped()).spawn().context("cannot run cargo fuzz")?;
+    let mut reach = Reach::default();
+    let began = Instant::now();
+    for line in BufReader::new(fuzzer.stderr.take().context("its output is read")?).lines() {
+        let line = line?;
+        if !reach.hears(&line, began.elapsed()) {
+            eprintln!("{line}");
+        }
+    }
+    let status = fuzzer.wait()?;
+    ensure!(status.success(), "{status}");
+    Ok(reach)
 }
 
 fn keep(root: &Path, target: &str, found: &Path) -> Result<()> {
@@ -114,9 +174,13 @@ fn path(path: &Path) -> Result<String> {
 }
 
 fn cargo_fuzz(root: &Path, arguments: &[&str]) -> Result<()> {
-    let mut command = Command::new("cargo");
-    command.arg("fuzz").args(arguments).current_dir(root).env("RUSTC_BOOTSTRAP", "1");
-    let status = command.status().context("cannot run cargo fuzz")?;
+    let status = command(root, arguments).status().context("cannot run cargo fuzz")?;
     ensure!(status.success(), "cargo fuzz {}: {status}", arguments.join(" "));
     Ok(())
+}
+
+fn command(root: &Path, arguments: &[impl AsRef<OsStr>]) -> Command {
+    let mut command = Command::new("cargo");
+    command.arg("fuzz").args(arguments).current_dir(root).env("RUSTC_BOOTSTRAP", "1");
+    command
 }

@@ -27,7 +27,7 @@ pub use ids::{
 };
 pub use leg::{Caller, Destination, Leg, LegState, Snapshot, Target};
 pub use message::{Borrowed, Message};
-pub use notice::{Delta, News, Notice, Shown, notices};
+pub use notice::{Delta, News, Notice, Shown, ends, notices};
 pub use operation::{Arrival, Fate, Invitation, Invited, Invitee, Operation, Purpose, Reach, Repeat, Status};
 pub use roster::{Participant, Presence, Roster};
 pub use vocabulary::{

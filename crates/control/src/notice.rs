@@ -67,6 +67,12 @@ pub fn notices(conference: &Conference, events: &[Event]) -> Vec<Notice> {
     notices
 }
 
+/// Of these, only the ends of operations and calls.
+pub fn ends(conference: &Conference, events: &[Event]) -> Vec<Notice> {
+    let told = events.iter().filter_map(|event| told_of(conference, event));
+    told.filter(|notice| matches!(notice.news, News::Operation(_) | News::Terminated(_))).collect()
+}
+
 fn told_of(conference: &Conference, event: &Event) -> Option<Notice> {
     let notice = |call: &CallId, news| Some(Notice { call: *call, news, after: None });
     match event {

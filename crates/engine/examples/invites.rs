@@ -14,7 +14,7 @@ use control::{
     Invite, InvitePolicy, Invitee, LegAction, LegId, LegNews, Meeting, OperationId, ParticipantId, Principal, Reach,
     Repeat, ScenarioId, Signal, Snapshot, Surface, Target, TenantId, UserId, Who,
 };
-use engine::{Engine, Place};
+use engine::{Detail, Engine, Place};
 use store::sqlite::{Access, Sqlite};
 use store::{NoticeId, OutgoingNotice, Settled, Store};
 use tokio::sync::mpsc;
@@ -36,7 +36,7 @@ async fn measure(span: Duration, conferences: u64) {
     let (news, signals) = mpsc::channel(1024);
     let render = {
         let commits = Arc::clone(&commits);
-        Arc::new(move |conference: &Conference, events: &[Event]| {
+        Arc::new(move |conference: &Conference, events: &[Event], _: Detail| {
             commits.fetch_add(1, Ordering::Relaxed);
             control::notices(conference, events).into_iter().map(|notice| rendered(notice.call)).collect()
         })

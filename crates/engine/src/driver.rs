@@ -15,11 +15,11 @@ use store::StoreError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::CommandError;
 use crate::limits::{MAILBOX_MAX, RESEND_EVERY, RETRY_FIRST, RETRY_LAST, STALE_AFTER, STUCK_FOR};
 use crate::mailbox::{Mailbox, Turn};
 use crate::peers::Sender;
 use crate::registry::{Item, Looked, Reply, Shared, WhenMissing};
+use crate::{CommandError, Detail};
 
 /// How a conference came to be in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,6 +214,7 @@ impl Driver {
             Signal::Told { from, number, .. } => Some((*from, *number)),
             _ => None,
         };
+        let is_our_fault = matches!(signal, Signal::Fell);
         let input = Input::Signal(signal);
         let mut pause = RETRY_FIRST;
         let mut fell = false;
@@ -234,7 +235,8 @@ impl Driver {
                 self.answer_peer(from, Signal::Undeliverable { to: self.id, number });
                 return Offered::Settled;
             }
-            match self.turn(&input).await {
+            let detail = if fell && is_our_fault { Detail::Ends } else { Detail::Whole };
+            match self.turn(&input, detail).await {
                 Ok(_) | Err(Failed::Refused(_)) => {
                     if let Some((from, number)) = told {
                         self.answer_peer(from, Signal::Acknowledged { by: self.id, number });
@@ -278,7 +280,7 @@ impl Driver {
         if let Some(error) = refused {
             return reply_with(reply, Err(error));
         }
-        let done = self.turn(&Input::Command(by, command)).await;
+        let done = self.turn(&Input::Command(by, command), Detail::Whole).await;
         let result = match (done, self.mailbox.conference()) {
             (Ok((at, answer)), Some(conference)) => Ok((conference, at, answer)),
             (Err(Failed::Refused(Refusal::NoSuchCall)), _) => Err(CommandError::NoSuchCall),
@@ -327,12 +329,12 @@ impl Driver {
     }
 
     /// Decides, commits, and only then lets go what follows.
-    async fn turn(&mut self, input: &Input) -> Result<(Timestamp, Answer), Failed> {
+    async fn turn(&mut self, input: &Input, detail: Detail) -> Result<(Timestamp, Answer), Failed> {
         counter!("convoke_turns_total").increment(1);
         let now = self.shared.clock.now();
         let (mailbox, render) = (&mut self.mailbox, &self.shared.render);
         let decided = catch_unwind(AssertUnwindSafe(|| {
-            mailbox.decide(now, input, |conference, events| render(conference, events))
+            mailbox.decide(now, input, |conference, events| render(conference, events, detail))
         }));
         let turn = match decided {
             Ok(Some(Ok(turn))) => turn,

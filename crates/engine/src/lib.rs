@@ -34,7 +34,17 @@ pub use clock::{Clock, Hand};
 use registry::{Item, NotPosted, Shared, WhenMissing};
 
 /// Makes the notices of a turn, from its events and the conference after it.
-pub type Render = Arc<dyn Fn(&Conference, &[Event]) -> Vec<OutgoingNotice> + Send + Sync>;
+pub type Render = Arc<dyn Fn(&Conference, &[Event], Detail) -> Vec<OutgoingNotice> + Send + Sync>;
+
+/// How much of a turn is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Everything.
+    Whole,
+    /// Only the ends of operations and calls, each made of as little as possible: what is left to say when a conference
+    /// ends by a fault of ours, and telling the whole is that fault.
+    Ends,
+}
 
 /// Where a command goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,13 @@
 
 mod stage;
 
+use std::sync::Arc;
+
+use control::Event;
+use engine::Detail;
 use http::Method;
 use serde_json::{Value, json};
+use server::api::{self, Settings};
 use stage::{
     ANNA, BERT, BOT, BUSY, CALLBACK, CARL, FOREIGN, MEEK, MUTE, OTHER_TENANT, PHONELESS, RINGING, RIVAL, STRANGER,
     Stage, TENANT, call_to, identity, join_of,
@@ -425,4 +430,33 @@ async fn a_call_whose_application_brings_its_own_media_is_taken_and_fails() {
     stage.audio(&id).await;
     let roster = stage.get(&format!("{CALLS}/{id}/participants")).await.json();
     assert_eq!(roster["value"].as_array().unwrap().len(), 1);
+}
+
+/// What may not be told any more for a fault of ours is told by the bare ends, after which there is nothing.
+#[tokio::test]
+async fn a_call_that_our_fault_ends_is_told_by_as_little_as_possible() {
+    let render: engine::Render = Arc::new(|conference, events, detail| {
+        let is_cursed =
+            |event: &Event| matches!(event, Event::OperationCompleted { .. } | Event::CallTerminated { .. });
+        assert!(detail == Detail::Ends || !events.iter().any(is_cursed), "told to fall");
+        api::to_graph::render(conference, events, detail)
+    });
+    let stage = Stage::told_by(render, Settings::default()).await;
+    let call = stage.talking_to(ANNA).await;
+    let operation = stage.invite(&call, vec![identity(BERT)]).await.json();
+
+    // INV-26
+    let ended = stage.ended(&operation["id"]).await;
+    assert_eq!((&ended["status"], &ended["clientContext"]), (&json!("failed"), &operation["clientContext"]), "{ended}");
+    assert_eq!(ended["resultInfo"]["code"], 500, "{ended}");
+    // CALL-2
+    let ended = stage.notice(&call, |told| told["resourceData"]["state"] == "terminated").await;
+    let told = &ended["value"][0];
+    assert_eq!(told["changeType"], "deleted", "{ended}");
+    assert_eq!(
+        (&told["resourceData"]["id"], &told["resourceData"]["resultInfo"]["code"]),
+        (&json!(call), &json!(500)),
+        "{ended}"
+    );
+    assert_eq!(stage.get(&format!("{CALLS}/{call}")).await.status, 404);
 }

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use control::{Cause, Event, LegAction, LegNews};
-use engine::CommandError;
+use control::{Cause, Event, LegAction, LegNews, News};
+use engine::{CommandError, Detail};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, LocalRecorderGuard, Metadata, Recorder, SharedString, Unit};
 use store::{NoticeId, Store};
 
-use crate::world::{World, call, conference, connected};
+use crate::world::{World, call, conference, connected, dial};
 
 /// Two conferences that are as they should be.
 async fn two_talking(directory: &Path) -> World {
@@ -91,7 +91,7 @@ async fn a_conference_that_falls_whatever_happens_costs_no_other_anything_and_no
         let mut world = World::open(directory.path()).await;
         world.talking(1).await;
         world.talking(2).await;
-        *world.broken.lock().unwrap() = Some(conference(1));
+        *world.broken.lock().unwrap() = Some((conference(1), &[Detail::Whole, Detail::Ends]));
         for held in [true, false] {
             world.news(1, LegNews::Held(held)).await;
             assert_eq!(world.hang_up(1).await, Err(CommandError::Unavailable));
@@ -106,7 +106,7 @@ async fn a_conference_that_falls_whatever_happens_costs_no_other_anything_and_no
         let faults = Faults::default();
         let _counting = faults.counting();
         let mut world = World::open(directory.path()).await;
-        *world.broken.lock().unwrap() = Some(conference(1));
+        *world.broken.lock().unwrap() = Some((conference(1), &[Detail::Whole, Detail::Ends]));
         world.engine.taken_up().await;
         assert_eq!((faults.panics(), faults.dropped()), (4, 2), "its restart, and its end");
         assert!(matches!(world.action(2).await, LegAction::Resume { .. }));
@@ -120,6 +120,32 @@ async fn a_conference_that_falls_whatever_happens_costs_no_other_anything_and_no
     assert!(matches!(world.action(1).await, LegAction::Resume { .. }));
     world.hang_up(1).await.unwrap();
     assert!(matches!(world.action(1).await, LegAction::HangUp { .. }));
+}
+
+#[tokio::test]
+async fn a_conference_of_which_nothing_can_be_told_but_its_end_ends() {
+    let faults = Faults::default();
+    let _counting = faults.counting();
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = two_talking(directory.path()).await;
+    let operation = world.invite(1, 9, dial(9)).await.unwrap();
+    assert!(matches!(world.action(9).await, LegAction::Dial(_)));
+    *world.broken.lock().unwrap() = Some((conference(1), &[Detail::Whole]));
+    world.news(1, LegNews::Held(true)).await;
+    let LegAction::HangUp { cause, .. } = world.action(1).await else { panic!("not hung up") };
+    assert_eq!(cause, Cause::Internal);
+    assert_eq!((faults.panics(), faults.dropped()), (3, 1), "what it was told, twice, and its end, once");
+
+    // INV-26, CALL-2: the operation has ended and then its call, and the application hears of both.
+    let told = world.ends().await;
+    let of_operation = format!("{:?}", News::Operation(operation));
+    assert!(
+        matches!(&told[..], [(one, end), (other, last)] if *one == call(1) && *end == of_operation
+        && *other == call(1) && last.starts_with("Terminated(Internal")),
+        "{told:?}"
+    );
+    assert_eq!(world.hang_up(1).await, Err(CommandError::NoSuchCall));
+    assert_eq!(world.read(2, |conference| conference.roster().people().count()).await, Ok(1));
 }
 
 #[tokio::test]
@@ -168,11 +194,11 @@ async fn a_conference_whose_end_falls_too_is_left_to_the_next_process_and_nobody
 }
 
 impl World {
-    /// The calls whose applications are told of their end, and what they are told.
+    /// What applications are told of the ends of operations and calls, and in which call.
     async fn ends(&self) -> Vec<(control::CallId, String)> {
         let owed = self.store.pending(NoticeId::NONE, 1000).await.unwrap().into_iter();
         let told = owed.map(|pending| (pending.notice.call, pending.notice.body));
-        told.filter(|(_, news)| news.starts_with("Terminated")).collect()
+        told.filter(|(_, news)| ["Operation", "Terminated"].iter().any(|end| news.starts_with(end))).collect()
     }
 }
 
@@ -189,6 +215,8 @@ async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
 #[derive(Default)]
 struct Faults {
     dropped: Arc<AtomicU64>,
+    /// What the thread had counted before it is asked to count.
+    before: Cell<u64>,
 }
 
 thread_local! {
@@ -197,6 +225,7 @@ thread_local! {
 
 impl Faults {
     fn counting(&self) -> LocalRecorderGuard<'_> {
+        self.before.set(PANICS.get());
         static HOOKED: Once = Once::new();
         HOOKED.call_once(|| {
             let said = std::panic::take_hook();
@@ -208,9 +237,8 @@ impl Faults {
         metrics::set_default_local_recorder(self)
     }
 
-    #[expect(clippy::unused_self, reason = "a test counts from here on")]
     fn panics(&self) -> u64 {
-        PANICS.get()
+        PANICS.get() - self.before.get()
     }
 
     fn dropped(&self) -> u64 {

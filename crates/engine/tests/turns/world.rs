@@ -10,7 +10,7 @@ use control::{
     Identity, Invite, InvitePolicy, Invitee, LegAction, LegId, LegNews, OperationId, ParticipantId, Principal, Reach,
     Repeat, ScenarioId, Signal, Snapshot, Surface, Target, TenantId, Timestamp, UserId, Who,
 };
-use engine::{Clock, CommandError, Engine, Hand, Place, Render};
+use engine::{Clock, CommandError, Detail, Engine, Hand, Place, Render};
 use store::OutgoingNotice;
 use store::sqlite::{Access, Sqlite};
 use tokio::sync::mpsc;
@@ -26,8 +26,8 @@ pub(crate) struct World {
     pub(crate) hand: Hand,
     /// How many of the next renderings fall.
     pub(crate) falls: Arc<AtomicUsize>,
-    /// All its renderings fall.
-    pub(crate) broken: Arc<Mutex<Option<ConferenceId>>>,
+    /// All its renderings fall that tell so much.
+    pub(crate) broken: Arc<Mutex<Option<(ConferenceId, &'static [Detail])>>>,
 }
 
 impl World {
@@ -131,13 +131,16 @@ impl World {
     }
 }
 
-fn render(falls: Arc<AtomicUsize>, broken: Arc<Mutex<Option<ConferenceId>>>) -> Render {
-    Arc::new(move |conference: &Conference, events: &[Event]| {
+fn render(falls: Arc<AtomicUsize>, broken: Arc<Mutex<Option<(ConferenceId, &'static [Detail])>>>) -> Render {
+    Arc::new(move |conference: &Conference, events: &[Event], detail| {
         let falling = falls.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-        let is_broken = *broken.lock().unwrap() == Some(conference.id());
+        let is_broken = broken.lock().unwrap().is_some_and(|(id, all)| id == conference.id() && all.contains(&detail));
         assert!(!falling && !is_broken, "told to fall");
-        let notices = control::notices(conference, events).into_iter();
-        let outgoing = notices.map(|notice| OutgoingNotice {
+        let notices = match detail {
+            Detail::Whole => control::notices(conference, events),
+            Detail::Ends => control::ends(conference, events),
+        };
+        let outgoing = notices.into_iter().map(|notice| OutgoingNotice {
             call: notice.call,
             app: app().app,
             tenant: app().tenant,

@@ -6,6 +6,7 @@ use control::{
     Audio, Call, CallId, CallState, Conference, Delta, Event, Invited, Kind, News, Notice, Operation, OperationId,
     Participant, ParticipantId, Shown, Status, Surface, Timestamp, Who, limits,
 };
+use engine::Detail;
 use graph::{
     ChangeType, ChatInfo, DeltaParticipants, EndpointType, Form, IdentitySet, InvitationParticipantInfo,
     InviteParticipantsOperation, MediaDirection, MediaStream, Modality, OperationStatus, ParticipantInfo, RemovedState,
@@ -22,11 +23,15 @@ pub fn renderer() -> engine::Render {
 }
 
 /// The notices of a turn, for every call of the conference.
-pub fn render(conference: &Conference, events: &[Event]) -> Vec<OutgoingNotice> {
-    control::notices(conference, events).iter().filter_map(|notice| outgoing(conference, notice)).collect()
+pub fn render(conference: &Conference, events: &[Event], detail: Detail) -> Vec<OutgoingNotice> {
+    let notices = match detail {
+        Detail::Whole => control::notices(conference, events),
+        Detail::Ends => control::ends(conference, events),
+    };
+    notices.iter().filter_map(|notice| outgoing(conference, notice, detail)).collect()
 }
 
-fn outgoing(conference: &Conference, notice: &Notice) -> Option<OutgoingNotice> {
+fn outgoing(conference: &Conference, notice: &Notice, detail: Detail) -> Option<OutgoingNotice> {
     let call = conference.call_or_ended(notice.call)?;
     let form = Form::notice(call.facts.surface == Surface::Beta);
     let here = format!("/calls/{}", call.id);
@@ -49,7 +54,11 @@ fn outgoing(conference: &Conference, notice: &Notice) -> Option<OutgoingNotice> 
         }
         News::Operation(id) => {
             let operation = conference.operation(*id)?;
-            let told = ended_operation(*id, operation).write(form);
+            let told = match detail {
+                Detail::Whole => ended_operation(*id, operation),
+                Detail::Ends => barely_ended_operation(*id, operation),
+            };
+            let told = told.write(form);
             (ChangeType::Deleted, format!("{here}/operations/{id}"), told)
         }
         News::Roster { delta } => {
@@ -60,10 +69,14 @@ fn outgoing(conference: &Conference, notice: &Notice) -> Option<OutgoingNotice> 
             (ChangeType::Updated, format!("{here}/participants"), data)
         }
         News::Terminated(cause) => {
+            let (told, talks_to_phone) = match detail {
+                Detail::Whole => (told(call), talks_to_phone(call)),
+                Detail::Ends => (graph::Call { id: Some(call.id.to_string()), ..graph::Call::default() }, false),
+            };
             let told = graph::Call {
                 state: Some(graph::CallState::Terminated),
-                result_info: Some(result::of_call(cause, talks_to_phone(call))),
-                ..told(call)
+                result_info: Some(result::of_call(cause, talks_to_phone)),
+                ..told
             };
             (ChangeType::Deleted, here, told.write(form))
         }
@@ -288,6 +301,17 @@ fn ended_operation(id: OperationId, operation: &Operation) -> InviteParticipants
         client_context: operation.client_context.clone(),
         participants: Some(identities.collect()),
         result_info: result::of_operation(operation, replaces),
+        status: Some(status(operation)),
+    }
+}
+
+/// The same without anything of the invited.
+fn barely_ended_operation(id: OperationId, operation: &Operation) -> InviteParticipantsOperation {
+    InviteParticipantsOperation {
+        id: Some(id.to_string()),
+        client_context: operation.client_context.clone(),
+        participants: None,
+        result_info: result::of_operation(operation, |_| None),
         status: Some(status(operation)),
     }
 }

@@ -100,6 +100,11 @@ impl Stage {
     }
 
     pub(crate) async fn with(settings: Settings) -> Self {
+        Self::told_by(api::to_graph::renderer(), settings).await
+    }
+
+    /// With a renderer of the test's.
+    pub(crate) async fn told_by(render: engine::Render, settings: Settings) -> Self {
         let data = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(data.path(), Access::Serve).unwrap());
         for key in signing_keys().await {
@@ -110,7 +115,7 @@ impl Stage {
         let directory = Arc::new(ArcSwap::from_pointee(store.directory().await.unwrap()));
         let (effects, to_switch) = mpsc::channel(1000);
         let (from_switch, signals) = mpsc::channel(1000);
-        let engine = Engine::start(Arc::clone(&store), api::to_graph::renderer(), effects, signals).await.unwrap();
+        let engine = Engine::start(Arc::clone(&store), render, effects, signals).await.unwrap();
         tokio::spawn(play(to_switch, from_switch));
         let gate = Gate::new();
         let router = api::router(api::State {
