@@ -18,6 +18,9 @@ use uuid::Uuid;
 
 use crate::moody::Moody;
 
+/// A conference, and what cannot be told of it.
+type Broken = Arc<Mutex<Option<(ConferenceId, &'static [Detail])>>>;
+
 pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) store: Arc<Moody>,
@@ -26,8 +29,8 @@ pub(crate) struct World {
     pub(crate) hand: Hand,
     /// How many of the next renderings fall.
     pub(crate) falls: Arc<AtomicUsize>,
-    /// All its renderings fall that tell so much.
-    pub(crate) broken: Arc<Mutex<Option<(ConferenceId, &'static [Detail])>>>,
+    /// All these renderings of it fall.
+    pub(crate) broken: Broken,
 }
 
 impl World {
@@ -131,7 +134,7 @@ impl World {
     }
 }
 
-fn render(falls: Arc<AtomicUsize>, broken: Arc<Mutex<Option<(ConferenceId, &'static [Detail])>>>) -> Render {
+fn render(falls: Arc<AtomicUsize>, broken: Broken) -> Render {
     Arc::new(move |conference: &Conference, events: &[Event], detail| {
         let falling = falls.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
         let is_broken = broken.lock().unwrap().is_some_and(|(id, all)| id == conference.id() && all.contains(&detail));
