@@ -38,7 +38,7 @@ use std::time::Instant;
 use alarms::Alarms;
 use called::Reliability;
 use clients::{ClientKey, ClientTransaction};
-use limits::UNKNOWN_REQUESTS_MAX;
+use limits::UNTOLD_REQUESTS_MAX;
 use naming::Naming;
 use network::{Network, Opened, Way};
 use registering::Registration;
@@ -239,7 +239,7 @@ impl Agent {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Dial(dial) => self.dial(*dial, 0),
-            Order::DialAgain(dial) => self.dial(*dial, self.untold()),
+            Order::DialAgain(dial) => self.dial(*dial, self.untold(0)),
             Order::Confirm { leg } => self.confirm(leg),
             Order::HangUp { leg, cause } => match self.legs.get(&leg) {
                 Some(Leg::Calling(_)) => self.hang_up_calling(leg, &cause),
@@ -303,9 +303,15 @@ impl Agent {
         self.alarms.set(Due::Leg(leg), deadline);
     }
 
-    /// Up to this, numbers within a dialog may have been used by earlier processes.
-    fn untold(&self) -> u32 {
-        self.config.process.max(UNKNOWN_REQUESTS_MAX)
+    /// Up to this, earlier processes may have numbered requests within a dialog; `told` is the last of them that we know.
+    /// Ours go on above (RFC 3261 §12.2.1.1: numbers rise, and may skip some).
+    fn untold(&self, told: u32) -> u32 {
+        match self.config.process {
+            // Two that know the same begin with the same number.
+            0 => told.saturating_add(UNTOLD_REQUESTS_MAX),
+            // The clock may have been set back: no number is taken back.
+            process => told.max(process),
+        }
     }
 
     /// There are so many times as many transactions as should be.

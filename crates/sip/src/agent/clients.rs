@@ -222,6 +222,13 @@ impl ClientTransaction {
 impl Agent {
     /// Begins to send a request. Its outcome reaches the owner, but not before this returns.
     pub(super) fn send(&mut self, sending: Sending) -> ClientKey {
+        let key = self.enter(sending);
+        self.unsent.push_back(key);
+        key
+    }
+
+    /// Makes the transaction of a request.
+    fn enter(&mut self, sending: Sending) -> ClientKey {
         self.last_client += 1;
         let key = self.last_client;
         let walk = sending.walk.unwrap_or_else(|| {
@@ -251,7 +258,6 @@ impl Agent {
             untold: sending.untold,
         };
         self.clients.insert(key, transaction);
-        self.unsent.push_back(key);
         key
     }
 

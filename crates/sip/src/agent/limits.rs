@@ -98,9 +98,9 @@ pub const EARLY_DIALOGS_MAX: usize = 16;
 /// caller nothing that the next one does not.
 pub const PROVISIONALS_WAITING_MAX: usize = 4;
 
-/// Requests that an earlier process may have sent within a dialog that it did not write down, PRACKs above all: their
-/// numbers are jumped over, if the number of the process does not say more.
-pub const UNKNOWN_REQUESTS_MAX: u32 = 1000;
+/// Requests that an earlier process may have sent within a dialog and did not write down: refreshes, every 45 s at most, of
+/// seven weeks. Their numbers are jumped over where processes have no numbers.
+pub const UNTOLD_REQUESTS_MAX: u32 = 100_000;
 
 /// Ways that one request within a dialog is sent after the first: a phone whose connections all break is gone.
 pub const DETOURS_MAX: u8 = 3;

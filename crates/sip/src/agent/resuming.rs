@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use super::servers::Source;
 use super::talking::Session;
 use super::talking::asked::dialog_id;
-use super::vocabulary::{AgentConfig, Credentials, EndReason, Report, TakeUp};
+use super::vocabulary::{AgentConfig, Credentials, EndReason, Report, Snapshot, TakeUp};
 use super::{Agent, Due, Leg};
-use crate::dialog::Dialog;
+use crate::dialog::{Dialog, Restored, UnreadableSnapshot};
 use crate::message::{Message, Method, Request, Response, Via};
 
 /// Messages that are kept at most. Over UDP those beyond are sent again by their peers.
@@ -37,15 +37,22 @@ impl Agent {
         if self.legs.contains_key(&leg) {
             return;
         }
-        let Ok(restored) = Dialog::restore(&snapshot) else {
+        let Ok(restored) = self.restored(&snapshot) else {
             self.report(Report::Ended { leg, reason: EndReason::Lost, local: true });
             return;
         };
         let account = credentials.as_ref().map(Credentials::account);
-        let session = Session::of_earlier(self.now, self.config.process, restored, account);
+        let session = Session::of_earlier(self.now, restored, account);
         self.dialogs.insert(session.dialog.id.clone(), leg);
         self.legs.insert(leg, Leg::Talking(Box::new(session)));
         self.watch_leg(leg);
+    }
+
+    /// A dialog as an earlier process left it, with numbers that it cannot have used.
+    pub(super) fn restored(&self, snapshot: &Snapshot) -> Result<Restored, UnreadableSnapshot> {
+        let mut restored = Dialog::restore(snapshot)?;
+        restored.dialog.skip_to(self.untold(restored.dialog.local_cseq));
+        Ok(restored)
     }
 
     /// Everything is taken up: what waited is received.

@@ -136,9 +136,9 @@ impl Session {
     }
 
     /// An earlier process talked.
-    pub(super) fn of_earlier(now: Instant, process: u32, restored: Restored, account: Option<DigestClient>) -> Self {
-        let Restored { mut dialog, local_sdp, remote_sdp } = restored;
-        let inherited = Some(dialog.skip_untold(process));
+    pub(super) fn of_earlier(now: Instant, restored: Restored, account: Option<DigestClient>) -> Self {
+        let Restored { dialog, local_sdp, remote_sdp } = restored;
+        let inherited = Some(dialog.local_cseq);
         Self { account, inherited, ..Self::new(now, dialog, Peer::default(), local_sdp, remote_sdp) }
     }
 
@@ -291,8 +291,7 @@ impl Agent {
         if self.legs.contains_key(&leg) {
             return;
         }
-        if let Ok(Restored { mut dialog, .. }) = Dialog::restore(snapshot) {
-            dialog.skip_untold(self.config.process);
+        if let Ok(Restored { mut dialog, .. }) = self.restored(snapshot) {
             let mut bye = dialog.request(&Method::Bye);
             add_reason(&mut bye, cause);
             let bye = self.sending_within(&dialog, bye, Owner::Parting { leg });

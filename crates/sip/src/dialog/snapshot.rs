@@ -15,10 +15,6 @@ use crate::message::{NameAddr, Uri};
 /// What is written.
 const VERSION: u8 = 3;
 
-/// How many requests an earlier process may have sent of which no snapshot tells: refreshes, every 45 s at most, of
-/// seven weeks.
-const UNTOLD_MAX: u32 = 100_000;
-
 /// The bytes are no snapshot of a version that we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a dialog snapshot of version {VERSION} or before")]
@@ -76,19 +72,6 @@ impl Dialog {
             field(&route.to_bytes());
         }
         Snapshot(out)
-    }
-
-    /// Our requests go on above everything that earlier processes may have sent (RFC 3261 §12.2.1.1: numbers rise, and
-    /// may skip some). Gives back the last of theirs.
-    ///
-    /// `process` is [`crate::agent::AgentConfig::process`]. Without one, two processes that begin with the same snapshot
-    /// begin with the same number.
-    pub fn skip_untold(&mut self, process: u32) -> u32 {
-        let skipped =
-            if process == 0 { self.local_cseq.saturating_add(UNTOLD_MAX) } else { self.local_cseq.max(process) };
-        let last = skipped.min(crate::message::limits::CSEQ_MAX - UNTOLD_MAX);
-        self.local_cseq = last;
-        last
     }
 
     /// Reads a snapshot.
@@ -250,31 +233,6 @@ mod tests {
         };
         assert_eq!(without(2, after_sdp + timer, more), dialog);
         assert_eq!(without(1, after_sdp, timer + more), Dialog { timer: None, ..dialog });
-    }
-
-    #[test]
-    fn numbers_go_on_above_those_of_an_earlier_process_and_stay_below_the_bound() {
-        let mut dialog = dialog();
-        dialog.local_cseq = 2;
-        assert_eq!(dialog.skip_untold(0), 100_002);
-        for _ in 0..30_000 {
-            dialog.skip_untold(0);
-        }
-        assert!(dialog.local_cseq < crate::message::limits::CSEQ_MAX);
-    }
-
-    #[test]
-    fn two_processes_that_begin_with_the_same_snapshot_do_not_say_the_same_number() {
-        let number = |process| {
-            let mut dialog = dialog();
-            dialog.local_cseq = 2;
-            dialog.skip_untold(process);
-            dialog.request(&crate::message::Method::Bye).headers.cseq().unwrap().number
-        };
-        assert!(number(1_000_004) > number(1_000_000) + 3, "a second later, and after three requests");
-        let mut late = dialog();
-        late.local_cseq = 2_000_000;
-        assert_eq!(late.skip_untold(1_000_000), 2_000_000, "a clock that was set back takes no number back");
     }
 
     #[test]

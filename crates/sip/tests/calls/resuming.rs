@@ -90,6 +90,31 @@ fn a_dialog_is_gone_on_with() {
     assert_eq!(world.count_sent(0, "SIP/2.0 481"), 0);
 }
 
+/// RFC 3261 §12.2.1.1: a number that comes again is refused by the phone.
+#[test]
+fn processes_that_begin_with_the_same_snapshot_do_not_say_the_same_number() {
+    let mut world = World::pair(61);
+    let (leg, first) = talking(&mut world);
+    let mut number = |process: u32, snapshot: &Snapshot| {
+        let seed = [u8::try_from(process % 251).unwrap(); 32];
+        world.restart(0, AgentConfig { process, seed, ..later() });
+        world.nodes[0].sent.clear();
+        take_up(&mut world, snapshot);
+        world.order(0, Order::Reinvite { leg: LEG, offer: OFFER.to_vec() });
+        world.order(0, Order::TakenUp);
+        accept_offer(&mut world, leg);
+        let next = wait_offer_answered(&mut world);
+        let invite = header(world.find_sent(0, "INVITE"), "CSeq:").to_owned();
+        // Its ACK arrives.
+        world.run_for(seconds(1));
+        (invite, next)
+    };
+    assert_eq!(number(1_000_000, &first).0, "CSeq: 1000001 INVITE");
+    let (second, snapshot) = number(1_000_016, &first);
+    assert_eq!(second, "CSeq: 1000017 INVITE");
+    assert_eq!(number(1_000, &snapshot).0, "CSeq: 1000018 INVITE", "a clock that was set back takes no number back");
+}
+
 #[test]
 fn a_phone_that_hangs_up_before_its_leg_is_taken_up_is_not_told_that_there_is_none() {
     let mut world = World::pair(61);

@@ -1,11 +1,8 @@
 //! Requests nobody waits for any longer: CANCEL, and ACK and BYE for a 2xx that comes after all.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::{
-    Cancelling, ClientKey, ClientTransaction, FORKS_MAX, Owner, Sending, Stage, ViaBranch, add_reason, with_same_branch,
-};
+use super::{Cancelling, ClientKey, FORKS_MAX, Owner, Sending, Stage, ViaBranch, add_reason, with_same_branch};
 use crate::agent::Agent;
 use crate::agent::calling::Withdrawn;
 use crate::agent::limits::{STRAY_FOR, STRAY_REQUESTS_MAX, STRAYS_MAX};
@@ -58,30 +55,11 @@ impl Agent {
     /// Sends a CANCEL the way its INVITE went.
     pub(in crate::agent) fn send_cancel(&mut self, cancel: Request, hop: Hop, way: Way) {
         let branch = cancel.headers.top_via().ok().and_then(|via| via.branch().map(str::to_owned)).unwrap_or_default();
-        self.last_client += 1;
-        let key = self.last_client;
-        let transaction = ClientTransaction {
-            owner: Owner::Nobody,
-            request: cancel,
-            hop,
-            stage: Stage::Waiting,
+        let key = self.enter(Sending {
             branch: ViaBranch::Fixed(branch),
-            contact_user: None,
-            walk: Walk::straight(way.transport, way.destination),
-            way: None,
-            bytes: Vec::new(),
-            early: BTreeMap::new(),
-            acks: BTreeMap::new(),
-            cancelling: Cancelling::No,
-            abandon_at: None,
-            move_on_at: None,
-            account: None,
-            challenges: 0,
-            phone: None,
-            detours: 0,
-            untold: 0,
-        };
-        self.clients.insert(key, transaction);
+            walk: Some(Walk::straight(way.transport, way.destination)),
+            ..Sending::new(cancel, hop, Owner::Nobody)
+        });
         self.run(key, way);
     }
 
@@ -308,7 +286,7 @@ impl Agent {
                 return;
             }
             dialog.heard_from = Some(Hint { flow: Some(flow), transport, destination: address });
-            let last_number = self.untold().saturating_add(STRAY_REQUESTS_MAX);
+            let last_number = self.untold(0).saturating_add(STRAY_REQUESTS_MAX);
             self.acknowledge_and_end(dialog, last_number, [Owner::Nobody, Owner::Nobody], None, &completed_elsewhere());
         } else if is_ours
             && let Ok(to) = headers.to()
