@@ -98,7 +98,7 @@ impl Reach {
             self.lasted = at;
         }
         // Also the dictionary that it recommends.
-        ["#", "INFO:", "stat::", "\""].iter().any(|start| line.starts_with(start))
+        ["#", "INFO:", "stat::", "\"", "\tNEW_FUNC"].iter().any(|start| line.starts_with(start))
     }
 
     fn told(&self) -> String {
@@ -135,8 +135,10 @@ fn run(root: &Path, target: &str, seconds: u64, found: &Path) -> Result<Reach> {
     let mut fuzzer = command(root, &arguments).stderr(Stdio::piped()).spawn().context("cannot run cargo fuzz")?;
     let mut reach = Reach::default();
     let began = Instant::now();
-    for line in BufReader::new(fuzzer.stderr.take().context("its output is read")?).lines() {
+    // What it quotes need not be UTF-8.
+    for line in BufReader::new(fuzzer.stderr.take().context("its output is read")?).split(b'\n') {
         let line = line?;
+        let line = String::from_utf8_lossy(&line);
         if !reach.hears(&line, began.elapsed()) {
             eprintln!("{line}");
         }
