@@ -156,14 +156,24 @@ fn keep(root: &Path, target: &str, found: &Path) -> Result<()> {
     let merge = ["run", "--features", "libfuzzer", target, &few, &old, &new, "--"];
     // What counts is which lines are reached, not how often: that keeps a corpus small.
     cargo_fuzz(root, &[&merge[..], &["-set_cover_merge=1", "-use_counters=0", "-verbosity=0"]].concat())?;
-    fs::remove_dir_all(&corpus)?;
-    fs::create_dir_all(&corpus)?;
+    for entry in fs::read_dir(&corpus)? {
+        let entry = entry?;
+        // What has another name was written by hand, and says what it is.
+        if is_found(&entry.file_name()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
     for entry in fs::read_dir(&fewest)? {
         let entry = entry?;
         fs::copy(entry.path(), corpus.join(entry.file_name()))?;
     }
     fs::remove_dir_all(&fewest)?;
     Ok(())
+}
+
+/// The fuzzer names what it finds by its SHA-1.
+fn is_found(name: &OsStr) -> bool {
+    name.len() == 40 && name.as_encoded_bytes().iter().all(u8::is_ascii_hexdigit)
 }
 
 /// Three targets read SIP.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use control::Timestamp;
 use media::{Codec, Format, PortConfig, ToneFormat};
 use serde::{Deserialize, Serialize};
 use sip::sdp::{Agreed, CodecName, Direction};
@@ -85,6 +86,9 @@ pub(crate) struct StoredLeg {
     v: u32,
     /// The agent's snapshot, base64.
     sip: String,
+    /// Until then, in ms of Unix time, other devices may ring.
+    #[serde(default = "always")]
+    alone_from: i64,
     media: StoredMedia,
 }
 
@@ -115,6 +119,12 @@ pub(crate) struct Here {
     pub(crate) port: u16,
     pub(crate) signalling: IpAddr,
     pub(crate) seed: u64,
+    pub(crate) alone_from: Timestamp,
+}
+
+/// Of legs that were written down without it.
+fn always() -> i64 {
+    i64::MAX
 }
 
 /// Writes a leg down.
@@ -122,6 +132,7 @@ pub(crate) fn store(snapshot: &sip::agent::Snapshot, agreed: &Agreed, here: Here
     let stored = StoredLeg {
         v: VERSION,
         sip: STANDARD_NO_PAD.encode(&snapshot.0),
+        alone_from: here.alone_from.0,
         media: StoredMedia {
             local_port: here.port,
             local_address: here.address,
@@ -148,6 +159,8 @@ pub(crate) struct Stored {
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
     pub(crate) signalling: IpAddr,
+    /// No other device of the person can ring for the call from then on.
+    pub(crate) alone_from: Timestamp,
 }
 
 /// Reads a leg that was written down. `None` if it is of a form we do not know.
@@ -156,7 +169,7 @@ pub(crate) fn restore(text: &control::Snapshot) -> Option<Stored> {
     (stored.v == VERSION).then_some(())?;
     let StoredMedia { local_address: address, local_port: port, signalling, .. } = stored.media;
     let dialog = STANDARD_NO_PAD.decode(stored.sip).ok().map(sip::agent::Snapshot)?;
-    Some(Stored { dialog, address, port, signalling })
+    Some(Stored { dialog, address, port, signalling, alone_from: Timestamp(stored.alone_from) })
 }
 
 #[cfg(test)]
@@ -190,13 +203,15 @@ mod tests {
 
     #[test]
     fn a_leg_written_down_is_read_again_and_a_foreign_form_is_not() {
-        let here =
-            Here { address: [127, 0, 0, 1].into(), port: 20_000, signalling: [127, 0, 0, 1].into(), seed: u64::MAX };
-        let text = store(&sip::agent::Snapshot(vec![0, 255, 7]), &agreed(), here);
         let loopback: IpAddr = [127, 0, 0, 1].into();
+        let alone_from = Timestamp(1_700_000_000_000);
+        let here = Here { address: loopback, port: 20_000, signalling: loopback, seed: u64::MAX, alone_from };
+        let text = store(&sip::agent::Snapshot(vec![0, 255, 7]), &agreed(), here);
         let dialog = sip::agent::Snapshot(vec![0, 255, 7]);
-        let stored = Stored { dialog, address: loopback, port: 20_000, signalling: loopback };
-        assert_eq!(restore(&text), Some(stored));
+        let stored = Stored { dialog, address: loopback, port: 20_000, signalling: loopback, alone_from };
+        assert_eq!(restore(&text).as_ref(), Some(&stored));
+        let before = control::Snapshot(text.0.replace("\"alone_from\":1700000000000,", ""));
+        assert_eq!(restore(&before), Some(Stored { alone_from: Timestamp(i64::MAX), ..stored }));
         assert_eq!(restore(&control::Snapshot(text.0.replace("\"v\":1", "\"v\":2"))), None);
         assert_eq!(restore(&control::Snapshot("junk".to_owned())), None);
     }

@@ -41,9 +41,10 @@ impl Agent {
             Owner::Within { leg } => self.next_number(*leg),
             Owner::Prack { invite, to_tag } => self.prack_again(*invite, to_tag),
             Owner::Registration { key } => self.registration_again(*key),
-            Owner::Ping { .. } | Owner::Bye { .. } | Owner::Parting { .. } | Owner::Nobody => Some(cseq.number + 1),
+            Owner::Ping { .. } | Owner::Parting { .. } | Owner::Nobody => Some(cseq.number + 1),
             Owner::Won { .. }
             | Owner::Adrift
+            | Owner::Silent { .. }
             | Owner::Withdrawn { .. }
             | Owner::Ack { .. }
             | Owner::AckAdrift { .. } => None,
@@ -69,10 +70,10 @@ impl Agent {
             Owner::Registration { key } => self.registration_moved(key, again),
             Owner::Prack { .. }
             | Owner::Ping { .. }
-            | Owner::Bye { .. }
             | Owner::Nobody
             | Owner::Won { .. }
             | Owner::Adrift
+            | Owner::Silent { .. }
             | Owner::Withdrawn { .. }
             | Owner::Parting { .. }
             | Owner::Ack { .. }

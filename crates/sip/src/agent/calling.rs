@@ -395,7 +395,7 @@ impl Agent {
         self.alarms.set(Due::Leg(leg), None);
         let (silent, ringing): (Vec<_>, Vec<_>) = calling.invites().partition(|&key| self.invite_never_rang(key));
         for key in silent {
-            self.cast_adrift(key, cause);
+            self.leave_silent(key, leg, cause);
         }
         self.withdraw(leg, ringing, cause);
         self.tell_end(leg, failure.report(leg));
@@ -426,7 +426,7 @@ impl Agent {
                 continue;
             }
             if self.invite_is_silent(key) {
-                self.cast_adrift(key, &HangUpCause::because(408, "No response"));
+                self.leave_silent(key, leg, &HangUpCause::because(408, "No response"));
                 self.try_next_target(leg, index);
             } else {
                 let Some(Leg::Calling(calling)) = self.legs.get_mut(&leg) else { return };
@@ -447,7 +447,7 @@ impl Agent {
             Waits::End if self.legs.contains_key(&leg) || self.withdrawn.contains_key(&leg) => return,
             Waits::End => true,
             // Else it had nothing under way, and its end was told.
-            Waits::HangUp => self.withdrawn.contains_key(&leg),
+            Waits::Leg => self.legs.contains_key(&leg) || self.withdrawn.contains_key(&leg),
             Waits::Nobody => false,
         };
         let owner = if is_awaited { Owner::Parting { leg } } else { Owner::Nobody };

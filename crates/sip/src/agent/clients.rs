@@ -12,7 +12,7 @@ use super::limits::SHUN_FOR;
 use super::network::{Hop, Reach, Way};
 use super::reaching::Phone;
 use super::servers::Source;
-use super::vocabulary::{ConnectId, EndReason, Flow, HangUpCause, Hint, LegKey, Output, QueryId, Transport};
+use super::vocabulary::{ConnectId, Flow, HangUpCause, Hint, LegKey, Output, QueryId, Transport};
 use super::{Agent, Due};
 use crate::digest::DigestClient;
 use crate::locate::{Answer, Next, Nowhere, Question, Walk};
@@ -39,6 +39,11 @@ pub(super) enum Owner {
     },
     /// An INVITE nobody waits for: a 2xx is acknowledged and ended at once.
     Adrift,
+    /// An INVITE that nobody wants any more and of which nothing is heard. Should it ring after all, the end of its leg waits
+    /// until that has stopped, if it is not told yet.
+    Silent {
+        leg: LegKey,
+    },
     /// A re-INVITE, or an UPDATE, within the leg's dialog.
     Within {
         leg: LegKey,
@@ -63,17 +68,11 @@ pub(super) enum Owner {
     Ping {
         key: u64,
     },
-    /// The BYE that ends a leg: its end is told once this is answered, or never will be.
-    Bye {
-        leg: LegKey,
-        reason: EndReason,
-        local: bool,
-    },
     /// An INVITE of a leg that was hung up while it rang: its end is told once this one has ended.
     Withdrawn {
         leg: LegKey,
     },
-    /// The CANCEL or the BYE with which such an INVITE is ended, where that is all there is to wait for.
+    /// The BYE that ends a leg, and the CANCEL or the BYE that ends such an INVITE where that is all there is to wait for.
     Parting {
         leg: LegKey,
     },
@@ -199,7 +198,8 @@ impl Sending {
 impl ClientTransaction {
     /// Whether anybody wants it to arrive, by whatever way.
     pub(super) fn is_wanted(&self) -> bool {
-        self.cancelling == Cancelling::No && !matches!(self.owner, Owner::Adrift | Owner::Withdrawn { .. })
+        self.cancelling == Cancelling::No
+            && !matches!(self.owner, Owner::Adrift | Owner::Silent { .. } | Owner::Withdrawn { .. })
     }
 
     /// Whether it begins a dialog, or belongs to one (RFC 3261 §12.2: then the peer's tag is in it).
@@ -436,13 +436,13 @@ impl Agent {
             Owner::Attempt { .. }
             | Owner::Won { .. }
             | Owner::Adrift
+            | Owner::Silent { .. }
             | Owner::Withdrawn { .. }
             | Owner::Parting { .. }
             | Owner::Within { .. }
             | Owner::Prack { .. }
             | Owner::Registration { .. }
             | Owner::Ping { .. }
-            | Owner::Bye { .. }
             | Owner::Nobody => {}
         }
     }
@@ -568,6 +568,7 @@ impl Agent {
     }
 
     fn tell_provisional(&mut self, key: ClientKey, response: &Response, source: Source) {
+        self.silent_is_heard(key);
         let Some(transaction) = self.clients.get(&key) else { return };
         if let Owner::Attempt { leg, attempt } = transaction.owner {
             let Some(branch) = self.branch_of(leg, attempt).cloned() else { return };
@@ -579,15 +580,16 @@ impl Agent {
     }
 
     fn tell_success(&mut self, key: ClientKey, response: &Response, source: SocketAddr) {
+        self.silent_is_heard(key);
         let Some(transaction) = self.clients.get(&key) else { return };
         match transaction.owner.clone() {
             Owner::Attempt { leg, attempt } => self.attempt_answered(key, leg, attempt, response, source),
             Owner::Won { leg } => self.success_repeated(key, leg, response),
             Owner::Within { leg } => self.within_answered(key, leg, response),
-            Owner::Bye { leg, reason, local } => self.bye_ended(leg, reason, local),
             Owner::Withdrawn { leg } => self.withdrawn_was_answered(key, leg, response),
             Owner::Parting { leg } => self.withdrawn_ended(leg),
             Owner::Adrift
+            | Owner::Silent { .. }
             | Owner::Prack { .. }
             | Owner::Ack { .. }
             | Owner::AckAdrift { .. }
@@ -621,11 +623,11 @@ impl Agent {
             Owner::Within { leg } => self.within_answered(key, leg, response),
             Owner::Registration { key: registration } => self.registration_answered(key, registration, response),
             Owner::Ping { key } => self.ping_ended(key, true),
-            Owner::Bye { leg, reason, local } => self.bye_ended(leg, reason, local),
             Owner::Withdrawn { leg } => self.withdrawn_was_refused(key, leg),
             Owner::Parting { leg } => self.withdrawn_ended(leg),
             Owner::Won { .. }
             | Owner::Adrift
+            | Owner::Silent { .. }
             | Owner::Prack { .. }
             | Owner::Ack { .. }
             | Owner::AckAdrift { .. }
@@ -650,7 +652,7 @@ impl Agent {
                     ..Sending::new(transaction.request.clone(), transaction.hop.clone(), transaction.owner.clone())
                 };
                 // It may be ringing there, with its answers lost: then it is to stop.
-                self.cast_adrift(key, &HangUpCause::because(408, "No response"));
+                self.leave_silent(key, leg, &HangUpCause::because(408, "No response"));
                 let again = self.send(sending);
                 self.attempt_moved(leg, attempt, again);
             }
@@ -692,9 +694,13 @@ impl Agent {
             Owner::Ack { leg } => self.within_lost(leg, None),
             Owner::Registration { key: registration } => self.registration_lost(key, registration, lost),
             Owner::Ping { key } => self.ping_ended(key, false),
-            Owner::Bye { leg, reason, local } => self.bye_ended(leg, reason, local),
             Owner::Withdrawn { leg } | Owner::Parting { leg } => self.withdrawn_ended(leg),
-            Owner::Won { .. } | Owner::Adrift | Owner::Prack { .. } | Owner::AckAdrift { .. } | Owner::Nobody => {}
+            Owner::Won { .. }
+            | Owner::Adrift
+            | Owner::Silent { .. }
+            | Owner::Prack { .. }
+            | Owner::AckAdrift { .. }
+            | Owner::Nobody => {}
         }
     }
 

@@ -114,13 +114,13 @@ impl Agent {
             Owner::Attempt { .. }
             | Owner::Won { .. }
             | Owner::Adrift
+            | Owner::Silent { .. }
             | Owner::Withdrawn { .. }
             | Owner::Parting { .. }
             | Owner::Ack { .. }
             | Owner::AckAdrift { .. }
             | Owner::Registration { .. }
             | Owner::Ping { .. }
-            | Owner::Bye { .. }
             | Owner::Nobody => Some(cseq.number + 1),
         };
         let (Some(number), Some(transaction)) = (number, self.clients.get_mut(&key)) else { return false };

@@ -539,25 +539,20 @@ impl Agent {
         self.finish(leg, Some(cause), reason, true);
     }
 
-    /// The BYE that ended a leg was answered, or nobody answers.
-    pub(super) fn bye_ended(&mut self, leg: LegKey, reason: EndReason, local: bool) {
-        self.tell_end(leg, Report::Ended { leg, reason, local });
-    }
-
     /// The leg is over.
     fn finish(&mut self, leg: LegKey, bye: Option<&HangUpCause>, reason: EndReason, local: bool) {
         let parting = self.session(leg).is_some_and(|session| session.parting.is_some());
         let reason = if parting { EndReason::HungUp } else { reason };
         // What we end is over when our BYE is answered: until then a later process may have to say it again. Whoever
         // is not there any more is not waited for.
-        let told_later = bye.is_some() && reason == EndReason::HungUp;
+        let is_awaited = bye.is_some() && reason == EndReason::HungUp;
         if let Some(cause) = bye
             && let Some(session) = self.session(leg)
         {
             let mut request = session.dialog.request(&Method::Bye);
             add_reason(&mut request, cause);
-            let owner = if told_later { Owner::Bye { leg, reason: reason.clone(), local } } else { Owner::Nobody };
-            self.send_within(leg, request, owner);
+            self.send_within(leg, request, if is_awaited { Owner::Parting { leg } } else { Owner::Nobody });
+            self.wait_for(leg, usize::from(is_awaited));
         }
         // What is still to be sent goes out while the leg is known, so that its ACK is remembered.
         self.send_waiting();
@@ -577,8 +572,6 @@ impl Agent {
             self.remember_ack(invite, session.dialog.id.remote_tag, way, bytes);
         }
         self.let_silent_go(leg, &session.others);
-        if !told_later {
-            self.tell_end(leg, Report::Ended { leg, reason, local });
-        }
+        self.tell_end(leg, Report::Ended { leg, reason, local });
     }
 }

@@ -389,8 +389,9 @@ pub struct CancelDerived {
 pub enum Waits {
     /// The end of a leg that is not known otherwise: it is told after that, as [`Report::Failed`].
     End,
-    /// The end of a leg whose [`Order::HangUp`] or [`Order::HangUpSnapshot`] was given just before.
-    HangUp,
+    /// The end of a leg that is known, whenever it comes, or of one whose [`Order::HangUp`] or [`Order::HangUpSnapshot`] was
+    /// given just before.
+    Leg,
     Nobody,
 }
 

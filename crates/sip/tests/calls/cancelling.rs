@@ -191,3 +191,33 @@ fn nothing_is_cancelled_within_a_dialog_that_goes_on() {
     world.answer_raw(0, "BYE", "200 OK", "raw", "", "");
     world.settle();
 }
+
+#[test]
+fn an_end_waits_for_a_device_that_rings_while_the_bye_is_under_way() {
+    let mut world = World::new(8);
+    (1..=3).map(config).for_each(|config| _ = world.add(config));
+    let lose = |starts: &'static [&'static str]| {
+        Some(Box::new(move |text: &str| starts.iter().any(|start| text.starts_with(start))) as _)
+    };
+    world.filter = lose(&["SIP/2.0 100", "SIP/2.0 180"]);
+    world.dial(0, LEG, &[1, 2]);
+    let answers = world.wait_incoming(1);
+    world.ring(2);
+    world.order(1, Order::Accept { leg: answers, sdp: ANSWER.to_vec() });
+    world.wait_answered(0);
+    world.order(0, Order::Confirm { leg: LEG });
+    // Until here nobody knows that the other device is there at all.
+    world.filter = lose(&["BYE", "CANCEL"]);
+    world.hang_up(0, LEG);
+    world.run_for(seconds(5));
+    assert_ne!(world.count_sent(0, "CANCEL"), 0, "it rings");
+    world.filter = lose(&["CANCEL"]);
+    world.wait_ended(1);
+    world.run_for(seconds(5));
+    assert!(world.nodes[0].reports.is_empty(), "{:?}", world.nodes[0].reports);
+    world.filter = None;
+    let ended = world.wait_ended(0);
+    assert!(matches!(ended, Report::Ended { reason: EndReason::HungUp, .. }), "{ended:?}");
+    assert!(matches!(world.wait_ended(2), Report::Ended { reason: EndReason::Cancelled { .. }, .. }));
+    world.settle();
+}

@@ -280,7 +280,6 @@ impl World {
         })
     }
 
-    /// The dialog of the call that a node has placed, once it is answered.
     /// The call that comes to a node rings there.
     pub(crate) fn ring(&mut self, node: usize) -> LegKey {
         let leg = self.wait_incoming(node);
@@ -288,6 +287,7 @@ impl World {
         leg
     }
 
+    /// The dialog of the call that a node has placed, once it is answered.
     pub(crate) fn wait_answered(&mut self, node: usize) -> Snapshot {
         self.wait(node, |report| match report {
             Report::Answered { snapshot, .. } => Some(snapshot.clone()),

@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use control::{Cause, ConferenceId, Destination, Effect, LegAction, LegId, LegNews, MixPlan, Snapshot, Target};
+use control::{
+    Cause, ConferenceId, Destination, Effect, LegAction, LegId, LegNews, MixPlan, Snapshot, Target, Timestamp,
+};
 use sip::agent::{Branch, CancelDerived, Dial, HangUpCause, LegKey, Order, Transport, Waits};
 use sip::sdp::{LocalMedia, Negotiation, Preference};
 
@@ -19,6 +21,10 @@ use crate::session::{Stored, restore};
 
 /// Control owns the deadline and withdraws the call; this one is for a control that has forgotten.
 const RING_FOR: Duration = Duration::from_mins(4);
+
+/// What rings beside a device that answers has stopped by itself after this: its INVITE says how long it rings, and may have
+/// arrived as late as SIP sends it again.
+pub(super) const BESIDE_FOR: Duration = RING_FOR.saturating_add(Duration::from_secs(32));
 
 /// A leg whose end nobody confirms is reported gone: SIP's timers end every transaction after 32 s.
 pub(super) const END_WITHIN: Duration = Duration::from_secs(34);
@@ -253,7 +259,7 @@ impl Operator {
         self.order(Order::HangUp { leg: key, cause: said.clone() });
         if let Some(target) = rang {
             // The earlier process may have come further than we have.
-            let others = self.cancel_of((id, key), Waits::HangUp, &target, None, said);
+            let others = self.cancel_of((id, key), Waits::Leg, &target, None, said);
             self.order(others);
         }
         self.happen(id, what);
@@ -273,12 +279,8 @@ impl Operator {
         let key = key_of(id, 0);
         let said = reason_of(&cause);
         let orders = match (stored, rang) {
-            (Some(Stored { dialog, .. }), _) => {
-                // Other devices may ring yet: the earlier process may have died before they had stopped.
-                let others = target.map(|target| {
-                    let elsewhere = HangUpCause::because(200, "Call completed elsewhere");
-                    self.cancel_of((id, key), Waits::HangUp, target, Some(dialog.clone()), elsewhere)
-                });
+            (Some(Stored { dialog, alone_from, .. }), _) => {
+                let others = target.and_then(|target| self.cancel_beside((id, key), target, &dialog, alone_from));
                 let bye = Order::HangUpSnapshot { leg: key, snapshot: dialog, cause: said };
                 std::iter::once(bye).chain(others).collect()
             }
@@ -332,6 +334,18 @@ impl Operator {
             |number| sip::agent::Dialled { leg: key_of(id, number), branches: branches.clone(), has_credentials };
         let calls = (0..most).map(call).collect();
         Order::CancelDerived(Box::new(CancelDerived { leg: key, waits, caller, calls, but, cause }))
+    }
+
+    /// The process that a leg was answered in may have died before the other devices had stopped ringing.
+    pub(super) fn cancel_beside(
+        &self,
+        leg: (LegId, LegKey),
+        target: &Target,
+        answered: &sip::agent::Snapshot,
+        alone_from: Timestamp,
+    ) -> Option<Order> {
+        let elsewhere = HangUpCause::because(200, "Call completed elsewhere");
+        (self.now.wall < alone_from).then(|| self.cancel_of(leg, Waits::Leg, target, Some(answered.clone()), elsewhere))
     }
 
     pub(super) fn hang_up_everything(&mut self) {

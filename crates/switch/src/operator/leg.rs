@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use control::{Cause, ConferenceId, LegId, Target};
+use control::{Cause, ConferenceId, LegId, Target, Timestamp};
 use media::PortId;
 use sip::agent::{Caller, LegKey};
 use sip::sdp::{LocalMedia, Negotiation};
@@ -72,6 +72,8 @@ pub(super) struct Talking {
     pub(super) signalling: IpAddr,
     pub(super) seed: u64,
     pub(super) held: bool,
+    /// No other device of the person can ring for this call any longer.
+    pub(super) alone_from: Timestamp,
     /// Taken up from an earlier process; its phone has yet to say that it is still there.
     pub(super) resuming: Option<Resuming>,
 }

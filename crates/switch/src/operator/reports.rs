@@ -94,7 +94,8 @@ impl Operator {
                 self.next_port += 1;
                 self.by_port.insert(port, id);
                 let local = negotiation.local();
-                let here = Here { address: local.address, port: local.port, signalling, seed };
+                let alone_from = self.now.wall + super::effects::BESIDE_FOR;
+                let here = Here { address: local.address, port: local.port, signalling, seed, alone_from };
                 let stored = store(&snapshot, &agreed, here);
                 let held = holds(&agreed);
                 let anew = again.then(|| {
@@ -108,6 +109,7 @@ impl Operator {
                     signalling,
                     seed,
                     held,
+                    alone_from,
                     resuming: None,
                 }));
                 self.threads.open(owner, media);
@@ -131,7 +133,7 @@ impl Operator {
         if let Some((target, answered)) = rang {
             // What the earlier process made ring is not all that this one has.
             let elsewhere = HangUpCause::because(200, "Call completed elsewhere");
-            let others = self.cancel_of((id, key), Waits::Nobody, &target, Some(answered), elsewhere);
+            let others = self.cancel_of((id, key), Waits::Leg, &target, Some(answered), elsewhere);
             self.order(others);
         }
     }
@@ -367,7 +369,8 @@ impl Operator {
 impl Talking {
     pub(super) fn stored(&self, agreed: &Agreed) -> control::Snapshot {
         let local = self.negotiation.local();
-        let here = Here { address: local.address, port: local.port, signalling: self.signalling, seed: self.seed };
+        let &Self { signalling, seed, alone_from, .. } = self;
+        let here = Here { address: local.address, port: local.port, signalling, seed, alone_from };
         store(&self.snapshot, agreed, here)
     }
 }

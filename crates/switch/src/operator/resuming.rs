@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use control::{Cause, ConferenceId, LegId, LegNews, MixPlan, Snapshot, Target};
 use media::{Port, PortId};
-use sip::agent::{HangUpCause, Order, TakeUp, Waits};
+use sip::agent::{Order, TakeUp};
 use sip::sdp::{LocalMedia, Negotiation, NegotiationError, Preference};
 use thiserror::Error;
 
@@ -117,7 +117,8 @@ impl Operator {
         target: &Target,
         dialled: Dialled,
     ) -> Result<(), NotResumed> {
-        let Stored { dialog, address, port, signalling } = restore(snapshot).ok_or(NotResumed::Unreadable)?;
+        let Stored { dialog, address, port, signalling, alone_from } =
+            restore(snapshot).ok_or(NotResumed::Unreadable)?;
         let (ours, theirs) = dialog.descriptions().ok_or(NotResumed::Unreadable)?;
         if self.draining || self.legs.len() >= self.config.legs_max {
             return Err(NotResumed::Full);
@@ -154,6 +155,7 @@ impl Operator {
             signalling,
             seed,
             held: holds(&agreed),
+            alone_from,
             resuming: Some(Resuming { moved, askers: BTreeSet::new() }),
         };
         let leg = Leg {
@@ -169,11 +171,11 @@ impl Operator {
         self.by_key.insert(key, id);
         self.by_port.insert(media_port, id);
         self.threads.open(conference, Box::new(media));
-        // The process may have died before the other devices of the person were told to stop ringing.
-        let elsewhere = HangUpCause::because(200, "Call completed elsewhere");
-        let others = self.cancel_of((id, key), Waits::Nobody, target, Some(dialog.clone()), elsewhere);
-        self.order(others);
+        let others = self.cancel_beside((id, key), target, &dialog, alone_from);
         self.order(Order::TakeUp(Box::new(TakeUp { leg: key, snapshot: dialog, credentials })));
+        if let Some(others) = others {
+            self.order(others);
+        }
         self.resumes.waiting.push_back(id);
         Ok(())
     }

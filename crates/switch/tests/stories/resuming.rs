@@ -80,6 +80,47 @@ fn port_of(snapshot: &control::Snapshot) -> u16 {
     u16::try_from(stored["media"]["local_port"].as_u64().unwrap()).unwrap()
 }
 
+/// Of somebody who answered long ago no other device rings any more: none is asked to stop, and no end waits for one that is
+/// not there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_devices_are_stopped_by_the_next_process_as_long_as_they_may_ring() {
+    let mut world = World::start(&["desk"], Vec::new());
+    let mut desk = registered(&world, "desk", Script::new(Answer::PickUp)).await;
+    let other = registered(&world, "desk", Script::new(Answer::Ring)).await;
+    let bindings = world.bindings(2).await;
+    let (leg, fresh) = world.call(conference(1), "desk").await;
+    desk.confirmed().await;
+    let address = other.address;
+    drop(other);
+    let silent = bound(address.port()).await;
+    silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let cancelled = |silent: &std::net::UdpSocket| {
+        let mut buffer = [0; 4096];
+        silent.recv(&mut buffer).is_ok_and(|length| buffer[..length].starts_with(b"CANCEL "))
+    };
+
+    let sip = world.sip();
+    drop(world);
+    let mut world = World::restart(&["desk"], bindings.clone(), sip).await;
+    world.resume(conference(1), leg, &fresh, "desk").await;
+    assert!(cancelled(&silent));
+    world.switch.taken_up().await;
+    let resumed = world.resumed(1).await;
+
+    drop(world);
+    let mut old: serde_json::Value = serde_json::from_str(&resumed[0].2.0).unwrap();
+    old["alone_from"] = serde_json::json!(0);
+    silent.set_nonblocking(true).unwrap();
+    while cancelled(&silent) {}
+    let mut world = World::restart(&["desk"], bindings, sip).await;
+    world.resume(conference(1), leg, &control::Snapshot(old.to_string()), "desk").await;
+    world.switch.taken_up().await;
+    world.resumed(1).await;
+    desk.hang_up();
+    assert_eq!(world.expect_hung_up(leg).await, Cause::PeerHungUp { phone: false });
+    assert!(!cancelled(&silent));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_phone_that_hung_up_meanwhile_is_heard_once_its_leg_is_taken_up() {
     let mut world = World::start(&["desk"], Vec::new());

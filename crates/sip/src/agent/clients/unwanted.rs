@@ -35,6 +35,24 @@ impl Agent {
         }
     }
 
+    /// The same of an INVITE of a leg of which nothing is heard.
+    pub(in crate::agent) fn leave_silent(&mut self, key: ClientKey, leg: LegKey, cause: &HangUpCause) {
+        self.cast_adrift(key, cause);
+        if let Some(transaction) = self.clients.get_mut(&key) {
+            transaction.owner = Owner::Silent { leg };
+        }
+    }
+
+    /// Something is heard of it after all.
+    pub(super) fn silent_is_heard(&mut self, key: ClientKey) {
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        let Owner::Silent { leg } = transaction.owner else { return };
+        if self.legs.contains_key(&leg) || self.withdrawn.contains_key(&leg) {
+            transaction.owner = Owner::Withdrawn { leg };
+            self.wait_for(leg, 1);
+        }
+    }
+
     pub(super) fn cancel_if_wanted(&mut self, key: ClientKey) {
         let Some(transaction) = self.clients.get_mut(&key) else { return };
         let is_proceeding = matches!(&transaction.stage, Stage::Invite(machine) if machine.is_proceeding());
@@ -122,7 +140,7 @@ impl Agent {
                 && matches!(transaction.owner, Owner::Withdrawn { .. })
                 && never_rang
             {
-                transaction.owner = Owner::Adrift;
+                transaction.owner = Owner::Silent { leg };
                 self.withdrawn_ended(leg);
             }
         }
