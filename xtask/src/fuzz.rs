@@ -196,3 +196,28 @@ fn command(root: &Path, arguments: &[impl AsRef<OsStr>]) -> Command {
     command.arg("fuzz").args(arguments).current_dir(root).env("RUSTC_BOOTSTRAP", "1");
     command
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_that_of_the_last_quarter_since_the_corpus_was_read() {
+        let mut reach = Reach::default();
+        for (seconds, line) in [
+            (1, "#2\tREAD   cov: 1 ft: 1 corp: 1/1b"),
+            (10, "#99\tINITED cov: 900 ft: 1234 corp: 12/9Kb exec/s: 0 rss: 90Mb"),
+            (50, "#1024\tNEW    cov: 950 ft: 1240 corp: 13/9Kb"),
+            (90, "#2048\tREDUCE cov: 990 ft: 1240 corp: 13/9Kb"),
+            (110, "#4096\tDONE   cov: 1000 ft: 1241 corp: 14/9Kb"),
+            (110, "stat::number_of_executed_units: 4096"),
+        ] {
+            assert!(reach.hears(line, Duration::from_secs(seconds)), "{line}");
+        }
+        assert!(!reach.hears("thread 'main' panicked", Duration::from_secs(110)));
+        assert_eq!(
+            reach.told(),
+            "4096 executions in 100 s, 900 edges by the corpus and 1000 at the end, 5.0 % of them in the last quarter"
+        );
+    }
+}
