@@ -8,6 +8,7 @@ mod bot;
 mod cast;
 mod chance;
 mod disk;
+mod falls;
 mod hook;
 mod log;
 mod net;

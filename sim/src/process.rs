@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, watch};
 use tower::ServiceExt as _;
 
 use crate::disk::Disk;
+use crate::falls::Falls;
 use crate::net::Host;
 
 /// Where the server listens, in every process.
@@ -102,6 +103,7 @@ pub(crate) struct Made<'a> {
     pub(crate) bindings: Vec<Binding>,
     pub(crate) seed: [u8; 32],
     pub(crate) chance: u64,
+    pub(crate) falls: Option<&'a Arc<Falls>>,
 }
 
 /// The world's milliseconds as the two clocks of the machine.
@@ -134,7 +136,7 @@ pub(crate) fn wall(ms: u64) -> Timestamp {
 
 impl Process {
     pub(crate) fn start(made: Made<'_>) -> Self {
-        let Made { number, now_ms, clock, disk, keys, switch_directory, bindings, seed, chance } = made;
+        let Made { number, now_ms, clock, disk, keys, switch_directory, bindings, seed, chance, falls } = made;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -149,7 +151,7 @@ impl Process {
             let process = store.next_process(wall(now_ms)).await.expect("a number");
             let born = tokio::time::Instant::now();
             let clock = Clock::running_from(wall(now_ms));
-            let render = api::to_graph::renderer();
+            let render = falls.map_or_else(api::to_graph::renderer, Falls::renderer);
             let engine = Engine::start_by(clock, Arc::clone(&store), render, to_switch, heard).await;
             (process, born, engine.expect("the list of conferences can be read"))
         });

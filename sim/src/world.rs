@@ -21,6 +21,7 @@ use crate::bot::Bot;
 use crate::cast::{self, Cast};
 use crate::chance::Chance;
 use crate::disk::Disk;
+use crate::falls::{self, Falls};
 use crate::hook;
 use crate::net::{Datagram, Weather};
 use crate::oracle::Oracle;
@@ -51,11 +52,12 @@ pub struct Faults {
     pub disk: u64,
     pub hooks: u64,
     pub phones: u64,
+    pub falls: u64,
 }
 
 impl Faults {
     pub fn sum(&self) -> u64 {
-        self.datagrams + self.deaths + self.disk + self.hooks + self.phones
+        self.datagrams + self.deaths + self.disk + self.hooks + self.phones + self.falls
     }
 }
 
@@ -131,6 +133,7 @@ pub(crate) struct World {
     /// The process dies when it has let go of so many more effects.
     pub(crate) fatal_effect: Option<u64>,
     statistics: Option<Vec<LegStatistics>>,
+    falls: Option<Arc<Falls>>,
 }
 
 impl World {
@@ -171,6 +174,7 @@ impl World {
             ticking: false,
             fatal_effect: None,
             statistics: None,
+            falls: Falls::of(seed),
             chance,
         }
     }
@@ -197,7 +201,7 @@ impl World {
             self.faults.disk = platter.refused + platter.stalled;
         }
         let fell = crate::log::take();
-        for line in fell {
+        for line in fell.into_iter().filter(|line| self.falls.is_none() || !falls::is_expected(line)) {
             self.oracle.broken(self.now, format!("logged as an error: {line}"));
         }
         Ending {
@@ -239,6 +243,10 @@ impl World {
                 let target = next.min(operator).min(courier).max(self.now);
                 let (now, woken) = process.pass(target);
                 self.now = now;
+                for fall in self.falls.as_ref().map(|falls| falls.take()).unwrap_or_default() {
+                    self.faults.falls += 1;
+                    self.note(|| fall);
+                }
                 match woken {
                     Woken::Dies => {
                         if std::mem::take(&mut self.disk.platter().dying) {
@@ -350,6 +358,7 @@ impl World {
             bindings: cast::bindings(),
             seed: self.chance.bytes(),
             chance: self.chance.number(),
+            falls: self.falls.as_ref(),
         });
         self.process = Some(process);
         let number = self.processes;
@@ -595,6 +604,9 @@ impl World {
         self.weather = Weather::default();
         self.hooks = hook::Mood::default();
         self.fatal_effect = None;
+        if let Some(falls) = &self.falls {
+            falls.end();
+        }
         for bot in &mut self.bots {
             bot.down_until = 0;
         }
