@@ -1,8 +1,8 @@
 //! The fuzz targets, each for a while: `cargo xtask fuzz`.
 //!
 //! `cargo fuzz` builds them with a sanitizer and coverage, which the pinned toolchain has and hides: `RUSTC_BOOTSTRAP`
-//! shows it. What each target reached, and whether it still grew at the end, is printed. New inputs go to `target/fuzz`; `--keep` takes the best of them into `fuzz/corpus`, which is committed and
-//! which `cargo test -p fuzz` runs.
+//! shows it. What each target reached, and whether it still grew at the end, is printed. New inputs go to `target/fuzz`;
+//! `--keep` takes the best of them into `fuzz/corpus`, which is committed and which `cargo test -p fuzz` runs.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -45,6 +45,7 @@ pub(crate) fn fuzz(root: &Path, options: &Options) -> Result<()> {
     for target in &targets {
         let found = root.join("target/fuzz").join(target);
         fs::create_dir_all(&found)?;
+        println!("{target}: {} s", options.seconds);
         match run(root, target, options.seconds, &found) {
             Ok(reach) => {
                 println!("{target}: {}", reach.told());
@@ -80,9 +81,8 @@ fn targets(root: &Path, only: &[String]) -> Result<Vec<String>> {
 #[derive(Default)]
 struct Reach {
     executions: u64,
-    /// Each number of edges that was new, with when it was reached; the first is what the corpus reaches.
+    /// Each number of edges that was told, and when; the first is what the corpus reaches.
     edges: Vec<(Duration, u64)>,
-    lasted: Duration,
 }
 
 impl Reach {
@@ -95,7 +95,6 @@ impl Reach {
         let has_begun = !self.edges.is_empty() || line.contains("INITED");
         if let (Some(edges), true) = (words.next().and_then(|word| word.parse().ok()), has_begun) {
             self.edges.push((at, edges));
-            self.lasted = at;
         }
         // Also the dictionary that it recommends.
         ["#", "INFO:", "stat::", "\"", "\tNEW_FUNC"].iter().any(|start| line.starts_with(start))
@@ -103,10 +102,11 @@ impl Reach {
 
     fn told(&self) -> String {
         let (began, start) = self.edges.first().copied().unwrap_or_default();
-        let lasted = self.lasted.saturating_sub(began);
+        let (ended, end) = self.edges.last().copied().unwrap_or_default();
+        let lasted = ended.saturating_sub(began);
         let last_quarter = began + lasted * 3 / 4;
         let by_then = self.edges.iter().filter(|(at, _)| *at <= last_quarter).map(|(_, edges)| *edges);
-        let (late, end) = (by_then.max().unwrap_or(start), self.edges.last().map_or(start, |(_, edges)| *edges));
+        let late = by_then.max().unwrap_or(start);
         let growth = 100.0 * end.saturating_sub(late) as f64 / end.max(1) as f64;
         let seconds = lasted.as_secs();
         format!(
