@@ -194,7 +194,7 @@ impl Oracle {
 
     /// A phone's message comes to a process.
     pub(crate) fn hears(&mut self, text: &str) {
-        if text.starts_with("SIP/2.0 ") {
+        if text.starts_with("SIP/2.0 ") && text.contains(" INVITE\r\n") {
             self.heard.insert(call_id_of(text));
         }
     }

@@ -16,6 +16,7 @@ use crate::sound::{Ear, tone_packet};
 pub(crate) struct Phone {
     pub(crate) address: SocketAddr,
     is_gateway: bool,
+    is_strict: bool,
     pub(crate) calls: BTreeMap<u64, Call>,
     /// Answers to requests that were answered, by branch and method: a request that comes again gets the same.
     answered: BTreeMap<(String, String), Vec<u8>>,
@@ -94,6 +95,8 @@ pub(crate) struct Call {
     /// A request of ours under way: its branch, its method and its bytes.
     asked: Option<(String, Method, Vec<u8>)>,
     our_cseq: u32,
+    /// The last of our offers that was accepted.
+    agreed_cseq: Option<u32>,
     their_cseq: u32,
     their_contact: Uri,
     answers_late: bool,
@@ -146,9 +149,14 @@ const RINGS_FOR_MS: u64 = 3_600_000;
 
 impl Phone {
     pub(crate) fn new(address: SocketAddr, is_gateway: bool, temper: Temper, chance: Chance) -> Self {
+        let is_strict = match address.ip() {
+            IpAddr::V4(ip) => ip.octets().iter().sum::<u8>().is_multiple_of(2),
+            IpAddr::V6(_) => false,
+        };
         Self {
             address,
             is_gateway,
+            is_strict,
             calls: BTreeMap::new(),
             answered: BTreeMap::new(),
             chance,
@@ -240,6 +248,10 @@ impl Phone {
                     if cseq.number <= call.their_cseq {
                         self.complaints.push(format!("BYE with CSeq {} after {}", cseq.number, call.their_cseq));
                     }
+                    if call.state == State::Ringing {
+                        // RFC 3261 §15.1.2.
+                        return self.refuses(id, 487);
+                    }
                     call.state = State::Over;
                     call.last_final = None;
                 }
@@ -315,6 +327,7 @@ impl Phone {
                 last_final: None,
                 asked: None,
                 our_cseq: 100,
+                agreed_cseq: None,
                 their_cseq: request.headers.cseq().map_or(0, |cseq| cseq.number),
                 their_contact: contact.uri,
                 answers_late,
@@ -538,6 +551,7 @@ impl Phone {
                 call.their_rtp = remote;
             }
             call.held = call.holds;
+            call.agreed_cseq = Some(call.our_cseq);
         } else {
             // RFC 3261 §14.1: the session is as it was.
             call.holds = call.held;
@@ -557,10 +571,11 @@ impl Phone {
             return;
         };
         let tag = from.tag().unwrap_or_default().to_owned();
-        if cseq.method == Method::Invite
-            && response.status >= 200
-            && let Some(id) = self.find(call_id, &tag)
-        {
+        let Some(id) = self.find(call_id, &tag) else { return };
+        let is_agreed = self.calls.get(&id).is_some_and(|call| call.agreed_cseq == Some(cseq.number));
+        // A 200 after a refusal is no answer to anything: some take no notice of it.
+        let is_heard = response.status >= 300 || is_agreed || !self.is_strict;
+        if cseq.method == Method::Invite && response.status >= 200 && is_heard {
             self.acknowledge(id, response);
         }
     }

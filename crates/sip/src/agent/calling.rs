@@ -443,12 +443,14 @@ impl Agent {
         let CancelDerived { leg, waits, caller, calls, but, cause } = order;
         let answered =
             but.and_then(|snapshot| Dialog::restore(&snapshot).ok()).map(|answered| answered.dialog.id.call_id);
+        // A phone that forgot what it had said to the first INVITE of a call may have two of them. Which one a leg of an
+        // earlier process was answered by is not known: then none of its call is touched.
+        let answered_number = self.invite_number(leg);
         let is_awaited = match waits {
             Waits::End if self.legs.contains_key(&leg) || self.withdrawn.contains_key(&leg) => return,
             Waits::End => true,
             // Else it had nothing under way, and its end was told.
             Waits::Leg => self.legs.contains_key(&leg) || self.withdrawn.contains_key(&leg),
-            Waits::Nobody => false,
         };
         let owner = if is_awaited { Owner::Parting { leg } } else { Owner::Nobody };
         let mut left = 0;
@@ -471,12 +473,13 @@ impl Agent {
                     branch,
                 };
                 for Target { uri, names } in targets {
-                    if answered.as_ref() == Some(&names.call_id) {
+                    let has_answered = answered.as_ref() == Some(&names.call_id);
+                    if has_answered && answered_number.is_none() {
                         continue;
                     }
                     attempt.names = names;
                     let hop = hop_of(&attempt.branch, uri.clone());
-                    for number in 1..=numbers {
+                    for number in (1..=numbers).filter(|number| !has_answered || answered_number != Some(*number)) {
                         attempt.cseq = number;
                         let request = invite(&caller, &attempt, uri.clone(), &[], &[]);
                         let mut cancel = with_same_branch(&request, Method::Cancel, None);
@@ -499,9 +502,10 @@ impl Agent {
     /// Whether a call that an earlier process began is being begun again, and has not come to the INVITE of this number.
     pub(super) fn is_yet_to_ask(&self, call_id: &str, number: u32) -> bool {
         self.legs.values().any(|leg| match leg {
-            Leg::Calling(calling) if calling.untold > 0 => {
-                calling.attempts.iter().any(|attempt| attempt.names.call_id == call_id && attempt.cseq < number)
-            }
+            Leg::Calling(calling) if calling.untold > 0 => calling.attempts.iter().any(|attempt| {
+                let is_on_its_way = || attempt.invite.is_some_and(|key| self.invite_is_unsent(key));
+                attempt.names.call_id == call_id && (attempt.cseq < number || attempt.cseq == number && is_on_its_way())
+            }),
             Leg::Calling(_) | Leg::Called(_) | Leg::Talking(_) => false,
         })
     }

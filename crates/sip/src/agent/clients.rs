@@ -606,9 +606,11 @@ impl Agent {
         let Some(transaction) = self.clients.get(&key) else { return };
         let (is_wanted, has_more) = (transaction.is_wanted(), transaction.walk.has_more());
         // RFC 3263 §4.3: a server that is overloaded is as good as one that is not there. One that knows nothing of what a
-        // CANCEL is for was not the one that its INVITE went to.
-        let is_elsewhere =
-            response.status == 503 || response.status == 481 && transaction.request.method == Method::Cancel;
+        // CANCEL is for was not the one that its INVITE went to, if that is not known.
+        let goes_astray = transaction.request.method == Method::Cancel
+            && response.status == 481
+            && !matches!(transaction.branch, ViaBranch::Fixed(_));
+        let is_elsewhere = response.status == 503 || goes_astray;
         if let (503, Some(way), Some(time)) = (response.status, transaction.way, retry_after(response)) {
             // RFC 3261 §21.5.4: it is left alone for as long as it says, while there are others.
             self.network.shun(self.now, (way.transport, way.destination), time);
@@ -821,6 +823,11 @@ impl Agent {
     /// Nothing has been heard of it, neither here nor by an earlier process that may have sent it too.
     pub(super) fn invite_never_rang(&self, key: ClientKey) -> bool {
         self.invite_is_silent(key) && self.clients.get(&key).is_some_and(|transaction| transaction.untold == 0)
+    }
+
+    /// Its address is looked up, or a connection made.
+    pub(super) fn invite_is_unsent(&self, key: ClientKey) -> bool {
+        self.clients.get(&key).is_some_and(|it| matches!(it.stage, Stage::Resolving | Stage::Waiting))
     }
 
     /// A transaction's deadline to be cut short: the owner tries elsewhere.

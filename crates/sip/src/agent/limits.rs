@@ -65,8 +65,8 @@ pub const REFUSALS_MAX: u32 = 8;
 
 // Strangers.
 
-/// Calls of an earlier process whose late answers are ended at one time. Each costs an ACK and a BYE with its
-/// repetitions, on nothing but the word of a packet.
+/// Calls of an earlier process that ring or answer late and are ended at one time. Each costs a CANCEL and a BYE, or an ACK
+/// and a BYE, with their repetitions, on nothing but the word of a packet.
 pub const STRAYS_MAX: usize = 64;
 
 /// Requests that this process may have sent within such a call before it forgot it as well: their numbers are jumped over.

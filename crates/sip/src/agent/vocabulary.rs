@@ -392,7 +392,6 @@ pub enum Waits {
     /// The end of a leg that is known, whenever it comes, or of one whose [`Order::HangUp`] or [`Order::HangUpSnapshot`] was
     /// given just before.
     Leg,
-    Nobody,
 }
 
 /// What one [`Dial`] of an earlier process has made ring.

@@ -62,6 +62,30 @@ fn rfc4028_7_4_what_rings_after_a_422_is_cancelled() {
 }
 
 #[test]
+fn a_phone_that_forgot_what_it_had_asked_for_does_not_ring_on_beside_its_own_answer() {
+    let mut world = pair(1, 1800);
+    let phone = to(&format!("sip:raw@{RAW}"));
+    world.dial_branches(0, LEG, vec![phone.clone()], seconds(60));
+    let asked = last_invite(&world);
+    world.answer_raw(0, "INVITE", "422 Session Interval Too Small", "raw", "Min-SE: 3600\r\n", "");
+    let rings = last_invite(&world);
+    // It was without power between the two, and takes the first one of the next process for a new call.
+    world.restart(0, config(1));
+    let again = dial(LEG, vec![phone.clone()], seconds(60));
+    let caller = again.caller.clone();
+    world.order(0, Order::DialAgain(Box::new(again)));
+    let contact = format!("Contact: <sip:raw@{RAW}>\r\n");
+    world.answer_raw(0, "INVITE", "200 OK", "raw", &contact, std::str::from_utf8(ANSWER).expect("text"));
+    let answered = world.wait_answered(0);
+    let calls = vec![Dialled { leg: LEG, branches: vec![phone], has_credentials: false }];
+    let (waits, cause) = (Waits::Leg, HangUpCause::because(200, "Call completed elsewhere"));
+    let others = CancelDerived { leg: LEG, waits, caller, calls, but: Some(answered), cause };
+    world.order(0, Order::CancelDerived(Box::new(others)));
+    world.run_for(seconds(0));
+    assert_eq!((cancels(&world, &rings), cancels(&world, &asked)), (1, 0));
+}
+
+#[test]
 fn what_rings_after_a_422_and_a_challenge_is_cancelled() {
     let mut world = pair(2, 1800);
     let trunk = to(&format!("sip:+12065550100@{RAW}"));
@@ -171,7 +195,26 @@ fn what_rings_for_a_call_that_is_forgotten_is_cancelled() {
     let foreign = world.raw_answer(0, "INVITE", "180 Ringing", "raw", &contact, "").replace("Call-ID: ", "Call-ID: 0");
     world.inject(0, RAW.parse().expect("an address"), foreign.as_bytes());
     assert_eq!(world.count_sent(0, "CANCEL"), 1);
-    world.answer_raw(0, "CANCEL", "200 OK", "raw", "", "");
+    // The CANCEL of the process between has overtaken the INVITE: this one is that one again, and answered as such.
+    world.answer_raw(0, "CANCEL", "481 Call/Transaction Does Not Exist", "raw", "", "");
+    // RFC 3261 §15: the caller may end an early dialog.
+    let bye = world.find_sent(0, "BYE").to_owned();
+    assert_eq!(world.count_sent(0, "BYE"), 1);
+    assert!(header(&bye, "To:").contains(";tag=raw"), "{bye}");
+    assert!(["From:", "Call-ID:"].iter().all(|name| header(&bye, name) == header(&invite, name)), "{bye}");
+    assert!(!header(&bye, "CSeq:").contains(": 1 "), "{bye}");
+    // Another device behind the same proxy has an early dialog of its own.
+    world.answer_raw(0, "INVITE", "180 Ringing", "other", &contact, "");
+    assert_eq!((world.count_sent(0, "CANCEL"), world.count_sent(0, "BYE")), (1, 2));
+    world.answer_raw(0, "BYE", "200 OK", "other", "", "");
+    // One that picks up in that moment is met as ever.
+    world.answer_raw(0, "INVITE", "200 OK", "raw", &contact, std::str::from_utf8(ANSWER).expect("text"));
+    assert_eq!((world.count_sent(0, "ACK"), world.count_sent(0, "BYE")), (1, 3));
+    let number = |bye: &str| header(bye, "CSeq:").split(' ').nth(1).and_then(|number| number.parse::<u32>().ok());
+    let last = world.all_sent(0, "BYE")[2].to_owned();
+    assert!(number(&last) > number(&bye), "{last}");
+    world.answer_raw(0, "BYE", "200 OK", "raw", "", "");
+    world.run_for(seconds(40));
     world.settle();
 }
 

@@ -1,11 +1,11 @@
 //! A process dies, and another one of the same node takes its legs up: one of two agents is rebuilt from snapshots.
 
 use sip::agent::{
-    Agent, AgentConfig, Branch, CancelDerived, Dialled, EndReason, FailedBecause, HangUpCause, LegKey, Order, Report,
-    Snapshot, TakeUp, Waits,
+    Agent, AgentConfig, Branch, CancelDerived, Credentials, Dial, Dialled, EndReason, FailedBecause, HangUpCause,
+    LegKey, Order, Report, Snapshot, TakeUp, Waits,
 };
 
-use super::world::{ANSWER, LEG, OFFER, World, config, dial, seconds};
+use super::world::{ANSWER, LEG, OFFER, RAW, World, config, dial, seconds};
 
 /// The node that dies is 0, its phone 1.
 fn answered(world: &mut World) -> (LegKey, Snapshot) {
@@ -166,6 +166,44 @@ fn an_answer_that_was_written_down_but_not_acknowledged_is_acknowledged_by_the_n
     world.settle();
 }
 
+/// The phone's request may be a copy of one that the earlier process has answered: then there is no ACK for ours, and nothing
+/// wrong either.
+#[test]
+fn rfc3261_13_3_1_4_without_an_ack_the_peer_of_an_earlier_process_is_asked_before_anything_is_ended() {
+    let lose = |starts: &'static str| Some(Box::new(move |text: &str| text.starts_with(starts)) as _);
+    for offers in [false, true] {
+        let mut world = World::pair(65);
+        let (leg, snapshot) = talking(&mut world);
+        world.restart(0, later());
+        take_up(&mut world, &snapshot);
+        world.order(0, Order::TakenUp);
+        world.filter = lose("ACK");
+        world.order(1, Order::Reinvite { leg, offer: ANSWER.to_vec() });
+        world.wait(0, |report| matches!(report, Report::Offered { leg: LEG, .. }).then_some(()));
+        world.order(0, Order::AnswerOffer { leg: LEG, sdp: OFFER.to_vec() });
+        if offers {
+            world.order(0, Order::Reinvite { leg: LEG, offer: OFFER.to_vec() });
+        }
+        world.wait(1, |report| matches!(report, Report::OfferAnswered { .. }).then_some(()));
+        world.nodes[0].sent.clear();
+        let asked = |world: &World| (world.count_sent(0, "INVITE"), world.count_sent(0, "UPDATE"));
+        world.run_for(seconds(31));
+        assert_eq!(asked(&world), (0, 0));
+        world.run_for(seconds(1));
+        world.filter = None;
+        if offers {
+            accept_offer(&mut world, leg);
+            wait_offer_answered(&mut world);
+        }
+        world.run_for(seconds(10));
+        assert_eq!(asked(&world), (offers.into(), (!offers).into()));
+        assert_eq!(world.count_sent(0, "BYE"), 0);
+        world.hang_up(1, leg);
+        world.wait_ended(0);
+        world.settle();
+    }
+}
+
 #[test]
 fn a_phone_that_rings_goes_on_ringing() {
     let mut world = World::pair(64);
@@ -252,6 +290,33 @@ fn a_phone_that_answers_while_nobody_is_there_is_met() {
         world.wait_ended(1);
         world.settle();
     }
+}
+
+#[test]
+fn an_answer_that_waits_behind_a_challenge_is_met_by_the_invite_that_follows() {
+    let mut world = World::pair(66);
+    let trunk = Branch::to_uri(format!("sip:+12065550100@{RAW}").parse().expect("a URI"));
+    let order = || {
+        let credentials = Some(Credentials { username: "trunk".to_owned(), password: "only-for-tests".to_owned() });
+        Box::new(Dial { credentials, ..dial(LEG, vec![trunk.clone()], seconds(60)) })
+    };
+    let ask = "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"\r\n";
+    let contact = format!("Contact: <sip:raw@{RAW}>\r\n");
+    world.order(0, Order::Dial(order()));
+    let challenge = world.raw_answer(0, "INVITE", "407 Proxy Authentication Required", "raw", ask, "");
+    world.inject(0, RAW.parse().expect("an address"), challenge.as_bytes());
+    let text = std::str::from_utf8(ANSWER).expect("text");
+    let answer = world.raw_answer(0, "INVITE", "200 OK", "raw", &contact, text);
+    // Processes have come and gone that have asked, and have not heard.
+    world.restart(0, later());
+    for message in [&challenge, &answer] {
+        world.inject(0, RAW.parse().expect("an address"), message.as_bytes());
+    }
+    world.order(0, Order::DialAgain(order()));
+    world.order(0, Order::TakenUp);
+    assert_eq!((world.count_sent(0, "ACK"), world.count_sent(0, "BYE")), (2, 0), "both challenges");
+    world.inject(0, RAW.parse().expect("an address"), answer.as_bytes());
+    world.wait_answered(0);
 }
 
 #[test]

@@ -76,6 +76,8 @@ pub(super) struct Talking {
     pub(super) alone_from: Timestamp,
     /// Taken up from an earlier process; its phone has yet to say that it is still there.
     pub(super) resuming: Option<Resuming>,
+    /// Until then, what the phone offers may be a copy of what it has offered to the earlier process.
+    pub(super) copies_until: Option<Instant>,
 }
 
 #[derive(Debug)]

@@ -111,6 +111,7 @@ impl Operator {
                     held,
                     alone_from,
                     resuming: None,
+                    copies_until: None,
                 }));
                 self.threads.open(owner, media);
                 tracing::info!(leg = %id, conference = %owner, codec, "connected");
@@ -149,16 +150,22 @@ impl Operator {
                 if self.may_be_luckier(id, status, because) && self.try_next(id) {
                     return;
                 }
-                if let Some(LegState::Dialing(dialing)) = self.legs.get(&id).map(|leg| &leg.state)
+                metrics::counter!("convoke_switch_dial_failures_total", "status" => status.to_string()).increment(1);
+                let Some(leg) = self.legs.get_mut(&id) else { return };
+                let cause = cause_of(leg.dialled, status, because);
+                if let LegState::Dialing(dialing) = &leg.state
                     && dialing.again
                 {
-                    let cause = HangUpCause::because(status, "Not reached");
-                    let others = self.cancel_of((id, key), Waits::Nobody, &dialing.target, None, cause);
+                    // What the earlier process made ring is stopped before the end is told.
+                    let target = dialing.target.clone();
+                    leg.state = LegState::Ending { cause, give_up_at: self.now.instant + super::effects::END_WITHIN };
+                    self.by_key.insert(key, id);
+                    let said = HangUpCause::because(status, "Not reached");
+                    let others = self.cancel_of((id, key), Waits::End, &target, None, said);
                     self.order(others);
+                    return;
                 }
-                let dialled = self.legs.get(&id).map_or(Dialled::Line, |leg| leg.dialled);
-                metrics::counter!("convoke_switch_dial_failures_total", "status" => status.to_string()).increment(1);
-                cause_of(dialled, status, because)
+                cause
             }
         };
         self.gone_with(id, cause);
@@ -199,6 +206,7 @@ impl Operator {
     /// The peer changes the session.
     fn offered(&mut self, key: LegKey, sdp: &[u8], snapshot: Snapshot) {
         let Some(id) = self.by_key.get(&key).copied() else { return };
+        let now = self.now.instant;
         let Some(Leg { state: LegState::Talking(talking), .. }) = self.legs.get_mut(&id) else {
             self.order(Order::RefuseOffer { leg: key, status: 488 });
             return;
@@ -212,8 +220,15 @@ impl Operator {
         }
         match talking.negotiation.answer(sdp) {
             Ok((answer, agreed)) => {
+                // If this was a copy, the phone has changed nothing. Its answer to an offer of ours tells.
+                let asks = talking.copies_until.is_some_and(|until| now < until);
+                let offer = asks.then(|| talking.negotiation.offer());
                 self.order(Order::AnswerOffer { leg: key, sdp: answer });
                 self.reshape(id, &agreed, snapshot);
+                if let Some(offer) = offer {
+                    // It waits for the ACK.
+                    self.order(Order::Reinvite { leg: key, offer });
+                }
             }
             Err(error) => {
                 tracing::debug!(leg = %id, %error, "a changed session is refused");

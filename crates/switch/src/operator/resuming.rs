@@ -28,6 +28,9 @@ use crate::session::{Stored, holds, port_config, restore, sendable};
 const RESUMES_AT_ONCE: usize = 20;
 const RESUME_EVERY: Duration = Duration::from_millis(20);
 
+/// How long a message stays in the network (RFC 3261 §17.1.1.1, T4).
+const COPIES_FOR: Duration = Duration::from_secs(5);
+
 /// Legs whose re-INVITE waits for its turn.
 #[derive(Debug)]
 pub(super) struct Resumes {
@@ -157,6 +160,7 @@ impl Operator {
             held: holds(&agreed),
             alone_from,
             resuming: Some(Resuming { moved, askers: BTreeSet::new() }),
+            copies_until: Some(self.now.instant + COPIES_FOR),
         };
         let leg = Leg {
             who: who_of(target),

@@ -106,6 +106,7 @@ enum Do {
     HangUp,
     PickUp,
     Hold(bool),
+    OfferHold,
     CountPackets,
     Stop,
 }
@@ -144,6 +145,11 @@ impl Phone {
 
     pub(crate) fn hold(&self, held: bool) {
         self.orders.send(Do::Hold(held)).unwrap();
+    }
+
+    /// Offers to hold, as a copy of an old request does, and does not hold.
+    pub(crate) fn hold_without_meaning_it(&self) {
+        self.orders.send(Do::OfferHold).unwrap();
     }
 
     pub(crate) fn count_packets(&self) {
@@ -323,6 +329,13 @@ impl Work {
                     let call = self.calls.get_mut(&leg).unwrap();
                     call.negotiation.set_direction(if *held { Direction::SendOnly } else { Direction::SendRecv });
                     Order::Reinvite { leg, offer: call.negotiation.offer() }
+                }
+                Do::OfferHold => {
+                    let negotiation = &mut self.calls.get_mut(&leg).unwrap().negotiation;
+                    negotiation.set_direction(Direction::SendOnly);
+                    let offer = negotiation.offer();
+                    negotiation.set_direction(Direction::SendRecv);
+                    Order::Reinvite { leg, offer }
                 }
                 Do::CountPackets => {
                     if let Some(talk) = &self.calls[&leg].talk {

@@ -23,7 +23,7 @@ pub(crate) struct World {
     pub(crate) switch: Switch,
     pub(crate) directory: Arc<ArcSwap<Directory>>,
     effects: mpsc::Sender<(ConferenceId, Effect)>,
-    signals: mpsc::Receiver<(ConferenceId, Signal)>,
+    pub(crate) signals: mpsc::Receiver<(ConferenceId, Signal)>,
     pub(crate) reports: mpsc::Receiver<Report>,
 }
 

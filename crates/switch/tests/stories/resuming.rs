@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use control::{Cause, LegNews};
+use sip::message::{Message, Method, Request, Response, parse_datagram};
 
 use crate::handset::{Answer, Heard, Script};
 use crate::harness::{World, conference};
@@ -139,6 +140,33 @@ async fn a_phone_that_hung_up_meanwhile_is_heard_once_its_leg_is_taken_up() {
     desk.expect("it hung up", |heard| matches!(heard, Heard::Ended { by_peer: false, .. }).then_some(())).await;
 }
 
+/// What a phone offers shortly after a restart may be a copy of what it has offered before: its answer to a question of ours
+/// is what counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_that_changes_the_session_right_after_a_restart_is_asked_how_it_is() {
+    let mut world = World::start(&["desk"], Vec::new());
+    let mut desk = registered(&world, "desk", Script::new(Answer::PickUp)).await;
+    let bindings = world.bindings(1).await;
+    let (leg, snapshot) = world.call(conference(1), "desk").await;
+    desk.confirmed().await;
+    let sip = world.sip();
+    drop(world);
+    let mut world = World::restart(&["desk"], bindings, sip).await;
+    world.resume(conference(1), leg, &snapshot, "desk").await;
+    world.switch.taken_up().await;
+    world.resumed(1).await;
+    desk.expect("a re-INVITE", |heard| matches!(heard, Heard::Offered { .. }).then_some(())).await;
+    desk.hold_without_meaning_it();
+    let mut held = Vec::new();
+    desk.expect("the question", |heard| matches!(heard, Heard::Offered { .. }).then_some(())).await;
+    while held.len() < 2 {
+        if let LegNews::Held(now) = world.news(leg).await.1 {
+            held.push(now);
+        }
+    }
+    assert_eq!(held, [true, false]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_phone_that_is_gone_is_told_as_such_and_one_of_an_unknown_form_too() {
     let mut world = World::start(&["desk"], Vec::new());
@@ -199,6 +227,44 @@ async fn a_phone_rings_on_through_a_restart_and_is_heard_when_it_answers() {
     assert_eq!(invited.await, 2);
     desk.hears_exactly(&[false, true]).await;
     lobby.hears_exactly(&[true, false]).await;
+}
+
+/// What an earlier process made ring may be another INVITE than the one that is refused now, one after a 422 for instance.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_begun_again_has_failed_once_what_rang_before_is_known_to_have_stopped() {
+    let mut world = World::start(&["lobby"], Vec::new());
+    let lobby = registered(&world, "lobby", Script::new(Answer::Ring)).await;
+    let bindings = world.bindings(1).await;
+    let ringing = world.dial(conference(1), crate::to_user("lobby")).await;
+    assert_eq!(world.news(ringing).await.1, LegNews::Ringing);
+    let (sip, address) = (world.sip(), lobby.address);
+    drop((world, lobby));
+    let device = bound(address.port()).await;
+    device.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let asked = |method: &Method| {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = device.recv(&mut buffer).expect("a request");
+            if let Ok(Message::Request(request)) = parse_datagram(&buffer[..length])
+                && request.method == *method
+            {
+                return request;
+            }
+        }
+    };
+    let answer = |request: &Request, status| {
+        let response = Response::to_request(request, status, "").with_to_tag("device");
+        device.send_to(&response.to_bytes(), sip).unwrap();
+    };
+    let mut world = World::restart(&["lobby"], bindings, sip).await;
+    world.dial_again(conference(1), ringing, "lobby").await;
+    world.switch.taken_up().await;
+    answer(&asked(&Method::Invite), 486);
+    let cancel = asked(&Method::Cancel);
+    assert_eq!(asked(&Method::Cancel).to_bytes(), cancel.to_bytes(), "it is asked again");
+    assert!(world.signals.try_recv().is_err());
+    answer(&cancel, 481);
+    assert_eq!(world.expect_hung_up(ringing).await, Cause::Busy);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

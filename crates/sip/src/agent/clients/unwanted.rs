@@ -231,7 +231,9 @@ impl Agent {
     }
 
     /// A phone rings, and the process that called it has died and left nothing of it: it was of no use any longer, and had
-    /// not said a word. The CANCEL is made of what the phone repeats of its INVITE, and goes to where that came from.
+    /// not said a word. The CANCEL is made of what the phone repeats of its INVITE, and goes to where that came from. Beside
+    /// it goes a BYE (RFC 3261 §15): one CANCEL may have overtaken the INVITE, and to the phone every further one is the same
+    /// transaction, which it has answered with 481.
     fn cancel_stray(&mut self, response: &Response, source: Source) {
         let headers = &response.headers;
         let (Ok(via), Ok(mut to), Ok(call_id), Ok(cseq)) =
@@ -240,25 +242,35 @@ impl Agent {
             return;
         };
         // What is about to be called again may ring, and within a dialog that goes on nothing does.
-        let goes_on = Dialog::of_stray(response).is_ok_and(|dialog| self.dialogs.contains_key(&dialog.id));
+        let Ok(mut dialog) = Dialog::of_stray(response) else { return };
+        let goes_on = self.dialogs.contains_key(&dialog.id);
         if goes_on || self.is_yet_to_ask(call_id, cseq.number) || self.is_filled(2) {
             return;
         }
-        let Some(branch) = via.branch().map(str::to_owned) else { return };
-        if !self.is_new_stray(DialogId { call_id: call_id.to_owned(), local_tag: branch, remote_tag: String::new() }) {
-            return;
-        }
-        let contact = headers.contacts().ok().and_then(|contacts| contacts.into_iter().next());
-        let uri = contact.map_or_else(|| to.uri.clone(), |contact| contact.uri);
-        to.params.remove("tag");
-        let Some(cancel) = beside_invite_of(response, Method::Cancel, uri.clone(), &to) else { return };
+        let Some(branch) = via.branch() else { return };
+        // Not the names of the dialogs: a 2xx that comes after all is ended under those.
+        let invite = DialogId { call_id: call_id.to_owned(), local_tag: branch.to_owned(), remote_tag: String::new() };
+        let early = DialogId { remote_tag: dialog.id.remote_tag.clone(), ..invite.clone() };
         let Source { flow, transport, address: destination, .. } = source;
         let advertised = match (&via.host, via.port) {
             (Host::Ip(ip), Some(port)) => SocketAddr::new(*ip, port),
             (Host::Ip(_) | Host::Domain(_), _) => source.advertised,
         };
         let way = Way { flow, transport, destination, advertised };
-        self.send_cancel(cancel, Hop { uri, hint: Some(way.hint()), advertised: Some(advertised) }, way);
+        to.params.remove("tag");
+        let uri = dialog.remote_target.clone();
+        if self.is_new_stray(invite)
+            && let Some(cancel) = beside_invite_of(response, Method::Cancel, uri.clone(), &to)
+        {
+            self.send_cancel(cancel, Hop { uri, hint: Some(way.hint()), advertised: Some(advertised) }, way);
+        }
+        if !early.remote_tag.is_empty() && self.is_new_stray(early) {
+            dialog.heard_from = Some(way.hint());
+            dialog.skip_to(self.untold(0));
+            let bye = dialog.request(&Method::Bye);
+            let bye = self.sending_within(&dialog, bye, Owner::Nobody);
+            self.send(bye);
+        }
     }
 
     /// Whoever knows the Call-ID of an old call can make us end it. That costs a bounded number of packets, which go to where

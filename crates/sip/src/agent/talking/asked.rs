@@ -252,6 +252,16 @@ impl Agent {
     pub(in crate::agent) fn not_acknowledged(&mut self, leg: LegKey, key: ServerKey) {
         let Some(session) = self.session(leg) else { return };
         if session.unacknowledged.as_ref().is_some_and(|one| one.key == key) {
+            if session.inherited.is_some() && session.parting.is_none() {
+                // It may have been a copy of a request that an earlier process has answered: then the peer has no use for
+                // another answer. Whether it is there, it is asked.
+                session.unacknowledged = None;
+                session.offers.remote_ends();
+                self.send_offer(leg);
+                self.send_refresh(leg);
+                self.watch_leg(leg);
+                return;
+            }
             let cause = session.parting.clone().unwrap_or_else(|| HangUpCause::because(408, "No ACK"));
             self.end_with_bye(leg, &cause, EndReason::NotConfirmed);
         }
