@@ -14,6 +14,7 @@ use super::reaching::Phone;
 use super::servers::Source;
 use super::vocabulary::{ConnectId, Flow, HangUpCause, Hint, LegKey, Output, QueryId, Transport};
 use super::{Agent, Due};
+use crate::dialog::Dialog;
 use crate::digest::DigestClient;
 use crate::locate::{Answer, Next, Nowhere, Question, Walk};
 use crate::message::{CSeq, HeaderName, Host, Method, NameAddr, Reason, Request, Response, TransportName, Uri, Via};
@@ -160,6 +161,8 @@ pub(super) struct ClientTransaction {
     pub(super) detours: u8,
     /// Up to this, an earlier process may have used numbers within the dialogs of this INVITE.
     pub(super) untold: u32,
+    /// The early dialogs of an INVITE that an earlier process may have sent, and cancelled, too; by To tag.
+    ringing: BTreeMap<String, Dialog>,
 }
 
 /// A request to be sent.
@@ -256,6 +259,7 @@ impl Agent {
             phone: sending.phone,
             detours: 0,
             untold: sending.untold,
+            ringing: BTreeMap::new(),
         };
         self.clients.insert(key, transaction);
         key
@@ -527,6 +531,7 @@ impl Agent {
         match &mut transaction.stage {
             Stage::Invite(machine) => match machine.received(self.now, status) {
                 InviteClientStep::Provisional => {
+                    self.note_ringing(key, response);
                     self.cancel_if_wanted(key);
                     self.tell_provisional(key, response, source);
                 }
@@ -583,6 +588,10 @@ impl Agent {
         self.silent_is_heard(key);
         let Some(transaction) = self.clients.get(&key) else { return };
         match transaction.owner.clone() {
+            Owner::Attempt { leg, attempt } if self.has_hung_up_on(response) => {
+                self.end_unwanted(key, response);
+                self.attempt_lost(leg, attempt, Lost::Silent);
+            }
             Owner::Attempt { leg, attempt } => self.attempt_answered(key, leg, attempt, response, source),
             Owner::Won { leg } => self.success_repeated(key, leg, response),
             Owner::Within { leg } => self.within_answered(key, leg, response),
@@ -620,7 +629,11 @@ impl Agent {
             self.unsent.push_back(key);
             return;
         }
-        match transaction.owner.clone() {
+        let owner = transaction.owner.clone();
+        if transaction.request.method == Method::Cancel && response.status == 481 {
+            self.end_early(response);
+        }
+        match owner {
             Owner::Attempt { leg, attempt } => self.attempt_refused(leg, attempt, response),
             Owner::Within { leg } => self.within_answered(key, leg, response),
             Owner::Registration { key: registration } => self.registration_answered(key, registration, response),

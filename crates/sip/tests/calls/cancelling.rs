@@ -219,6 +219,52 @@ fn what_rings_for_a_call_that_is_forgotten_is_cancelled() {
 }
 
 #[test]
+fn what_rings_behind_a_cancel_of_an_earlier_process_is_ended_by_a_bye() {
+    // That process had cancelled what the one before might have sent, and had not: to the phone, ours is its CANCEL again.
+    let mut world = pair(1, 1800);
+    let again = dial(LEG, vec![to(&format!("sip:raw@{RAW}"))], seconds(60));
+    world.order(0, Order::DialAgain(Box::new(again)));
+    let contact = format!("Contact: <sip:raw@{RAW}>\r\n");
+    world.answer_raw(0, "INVITE", "180 Ringing", "raw", &contact, "");
+    world.hang_up(0, LEG);
+    world.run_for(seconds(0));
+    assert_eq!((world.count_sent(0, "CANCEL"), world.count_sent(0, "BYE")), (1, 0));
+    for _ in 0..2 {
+        world.answer_raw(0, "CANCEL", "481 Call/Transaction Does Not Exist", "raw", "", "");
+    }
+    assert_eq!((world.count_sent(0, "CANCEL"), world.count_sent(0, "BYE")), (1, 1));
+    assert!(header(world.find_sent(0, "BYE"), "To:").contains(";tag=raw"));
+    assert!(world.nodes[0].reports.iter().all(|report| !matches!(report, Report::Failed { .. })), "it may ring");
+    world.answer_raw(0, "BYE", "200 OK", "raw", "", "");
+    world.answer_raw(0, "INVITE", "487 Request Terminated", "raw", "", "");
+    world.wait(0, |report| matches!(report, Report::Failed { leg: LEG, .. }).then_some(()));
+    world.settle();
+}
+
+#[test]
+fn a_dialog_that_was_hung_up_on_is_not_gone_on_with() {
+    // An earlier process had come to another trunk, which answers before this one has come there.
+    let mut world = pair(1, 1800);
+    let order = || Box::new(dial(LEG, vec![to(&format!("sip:raw@{RAW}"))], seconds(60)));
+    world.order(0, Order::Dial(order()));
+    let contact = format!("Contact: <sip:raw@{RAW}>\r\n");
+    let answer = world.raw_answer(0, "INVITE", "200 OK", "raw", &contact, std::str::from_utf8(ANSWER).expect("text"));
+    world.restart(0, config(1));
+    world.inject(0, RAW.parse().expect("an address"), answer.as_bytes());
+    assert_eq!((world.count_sent(0, "ACK"), world.count_sent(0, "BYE")), (1, 1));
+    world.order(0, Order::DialAgain(order()));
+    // The phone repeats what it has said to that INVITE.
+    world.inject(0, RAW.parse().expect("an address"), answer.as_bytes());
+    let failed = |report: &Report| match report {
+        Report::Failed { leg: LEG, .. } => Some(()),
+        Report::Answered { .. } => panic!("it was hung up on"),
+        _ => None,
+    };
+    world.wait(0, failed);
+    assert_eq!(world.count_sent(0, "ACK"), 2);
+}
+
+#[test]
 fn nothing_is_cancelled_within_a_dialog_that_goes_on() {
     let mut world = pair(1, 1800);
     world.dial_branches(0, LEG, vec![to(&format!("sip:raw@{RAW}"))], seconds(60));

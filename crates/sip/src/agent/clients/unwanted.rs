@@ -12,7 +12,7 @@ use crate::agent::vocabulary::{HangUpCause, Hint, LegKey, Report};
 use crate::dialog::{Dialog, DialogId};
 use crate::digest::DigestClient;
 use crate::locate::Walk;
-use crate::message::{CSeq, HeaderName, Host, Method, NameAddr, Request, Response, Uri};
+use crate::message::{CSeq, HeaderName, Host, Method, NameAddr, Request, Response, Uri, Via};
 
 impl Agent {
     /// Nobody waits for this INVITE any longer: it is cancelled as soon as that may be done, and a 2xx that comes
@@ -79,6 +79,56 @@ impl Agent {
             ..Sending::new(cancel, hop, Owner::Nobody)
         });
         self.run(key, way);
+    }
+
+    /// Notes an early dialog of an INVITE that an earlier process may have sent and cancelled.
+    pub(super) fn note_ringing(&mut self, key: ClientKey, response: &Response) {
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        if transaction.untold == 0 || transaction.ringing.len() >= FORKS_MAX {
+            return;
+        }
+        let tag = response.headers.to().ok().and_then(|to| to.tag().map(str::to_owned));
+        if let (Some(tag), Ok(mut dialog)) = (tag, Dialog::of_caller(&transaction.request, response)) {
+            dialog.heard_from = transaction.way.filter(|_| dialog.routes.is_empty()).map(Way::hint);
+            dialog.advertised = transaction.hop.advertised;
+            dialog.skip_to(transaction.untold);
+            transaction.ringing.entry(tag).or_insert(dialog);
+        }
+    }
+
+    /// A CANCEL is answered 481 though its INVITE rings: it is taken for one of an earlier process, which had come before the
+    /// INVITE did. Then a BYE ends the early dialogs (RFC 3261 §15).
+    pub(super) fn end_early(&mut self, response: &Response) {
+        let via = response.headers.top_via().ok();
+        let Some(branch) = via.as_ref().and_then(Via::branch) else { return };
+        let Some(&key) = self.client_index.get(&(branch.to_owned(), Method::Invite)) else { return };
+        let Some(transaction) = self.clients.get_mut(&key) else { return };
+        let (Stage::Invite(machine), Cancelling::Sent(cause)) = (&transaction.stage, &transaction.cancelling) else {
+            return;
+        };
+        if !machine.is_proceeding() {
+            return;
+        }
+        let (cause, mut byes) = (cause.clone(), Vec::new());
+        for dialog in transaction.ringing.values_mut().filter(|dialog| dialog.local_cseq <= transaction.untold) {
+            let mut bye = dialog.request(&Method::Bye);
+            add_reason(&mut bye, &cause);
+            byes.push((dialog.clone(), bye));
+        }
+        for (dialog, bye) in byes {
+            let bye = self.sending_within(&dialog, bye, Owner::Nobody);
+            self.send(bye);
+        }
+    }
+
+    /// Whether this process has ended this dialog as one that nobody knew of.
+    pub(super) fn has_hung_up_on(&self, response: &Response) -> bool {
+        let via = response.headers.top_via().ok();
+        let (Ok(dialog), Some(branch)) = (Dialog::of_stray(response), via.as_ref().and_then(Via::branch)) else {
+            return false;
+        };
+        let early = DialogId { local_tag: branch.to_owned(), ..dialog.id.clone() };
+        [dialog.id, early].iter().any(|id| self.strays.get(id).is_some_and(|until| *until > self.now))
     }
 
     /// The dialog of this request has ended. A 2xx that comes after all is acknowledged and ended.
@@ -197,7 +247,8 @@ impl Agent {
         dialog.heard_from = transaction.way.filter(|_| dialog.routes.is_empty()).map(Way::hint);
         dialog.advertised = transaction.hop.advertised;
         let account = transaction.account.clone();
-        let last_number = transaction.early.get(&to_tag).map_or(transaction.untold, |early| early.dialog.local_cseq);
+        let numbered = transaction.early.get(&to_tag).map(|early| &early.dialog).or(transaction.ringing.get(&to_tag));
+        let last_number = numbered.map_or(transaction.untold, |dialog| dialog.local_cseq);
         // It is told what its CANCEL said: a phone shows a missed call unless somebody else has answered.
         let cause = match &transaction.cancelling {
             Cancelling::Wanted(cause) | Cancelling::Sent(cause) => cause.clone(),
