@@ -589,6 +589,7 @@ impl Agent {
         let Some(transaction) = self.clients.get(&key) else { return };
         match transaction.owner.clone() {
             Owner::Attempt { leg, attempt } if self.has_hung_up_on(response) => {
+                self.leave_behind(key);
                 self.end_unwanted(key, response);
                 self.attempt_lost(leg, attempt, Lost::Silent);
             }
@@ -616,10 +617,9 @@ impl Agent {
         let (is_wanted, has_more) = (transaction.is_wanted(), transaction.walk.has_more());
         // RFC 3263 §4.3: a server that is overloaded is as good as one that is not there. One that knows nothing of what a
         // CANCEL is for was not the one that its INVITE went to, if that is not known.
-        let goes_astray = transaction.request.method == Method::Cancel
-            && response.status == 481
-            && !matches!(transaction.branch, ViaBranch::Fixed(_));
-        let is_elsewhere = response.status == 503 || goes_astray;
+        let is_for_nothing = transaction.request.method == Method::Cancel && response.status == 481;
+        let is_sure = matches!(transaction.branch, ViaBranch::Fixed(_));
+        let is_elsewhere = response.status == 503 || is_for_nothing && !is_sure;
         if let (503, Some(way), Some(time)) = (response.status, transaction.way, retry_after(response)) {
             // RFC 3261 §21.5.4: it is left alone for as long as it says, while there are others.
             self.network.shun(self.now, (way.transport, way.destination), time);
@@ -630,7 +630,7 @@ impl Agent {
             return;
         }
         let owner = transaction.owner.clone();
-        if transaction.request.method == Method::Cancel && response.status == 481 {
+        if is_for_nothing {
             self.end_early(response);
         }
         match owner {

@@ -245,7 +245,9 @@ fn what_rings_behind_a_cancel_of_an_earlier_process_is_ended_by_a_bye() {
 fn a_dialog_that_was_hung_up_on_is_not_gone_on_with() {
     // An earlier process had come to another trunk, which answers before this one has come there.
     let mut world = pair(1, 1800);
-    let order = || Box::new(dial(LEG, vec![to(&format!("sip:raw@{RAW}"))], seconds(60)));
+    let second = "sip:second@10.9.9.8".parse().expect("a URI");
+    let branch = Branch { alternatives: vec![second], ..to(&format!("sip:raw@{RAW}")) };
+    let order = || Box::new(dial(LEG, vec![branch.clone()], seconds(60)));
     world.order(0, Order::Dial(order()));
     let contact = format!("Contact: <sip:raw@{RAW}>\r\n");
     let answer = world.raw_answer(0, "INVITE", "200 OK", "raw", &contact, std::str::from_utf8(ANSWER).expect("text"));
@@ -253,15 +255,22 @@ fn a_dialog_that_was_hung_up_on_is_not_gone_on_with() {
     world.inject(0, RAW.parse().expect("an address"), answer.as_bytes());
     assert_eq!((world.count_sent(0, "ACK"), world.count_sent(0, "BYE")), (1, 1));
     world.order(0, Order::DialAgain(order()));
-    // The phone repeats what it has said to that INVITE.
-    world.inject(0, RAW.parse().expect("an address"), answer.as_bytes());
-    let failed = |report: &Report| match report {
-        Report::Failed { leg: LEG, .. } => Some(()),
-        Report::Answered { .. } => panic!("it was hung up on"),
+    // The phone repeats what it has said to that INVITE, and once more.
+    for _ in 0..2 {
+        world.inject(0, RAW.parse().expect("an address"), answer.as_bytes());
+    }
+    assert_eq!(world.count_sent(0, "ACK"), 3);
+    assert!(last_invite(&world).starts_with("INVITE sip:second@"));
+    let contact = "Contact: <sip:second@10.9.9.8>\r\n";
+    let other = world.raw_answer(0, "INVITE", "200 OK", "second", contact, std::str::from_utf8(ANSWER).expect("text"));
+    world.inject(0, "10.9.9.8:5060".parse().expect("an address"), other.as_bytes());
+    let answered = world.wait(0, |report| match report {
+        Report::Answered { .. } => Some(true),
+        Report::Failed { .. } => Some(false),
         _ => None,
-    };
-    world.wait(0, failed);
-    assert_eq!(world.count_sent(0, "ACK"), 2);
+    });
+    assert!(answered);
+    assert!(last_invite(&world).starts_with("INVITE sip:second@"));
 }
 
 #[test]
