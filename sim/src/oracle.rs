@@ -520,6 +520,9 @@ impl Oracle {
                     // It rings, and not a word of that has arrived: nothing can be cancelled there (RFC 3261 §9.1), and the
                     // process that would have heard of it died. It is what the INVITE's Expires is for.
                     State::Ringing if deaths > 0 && !self.heard.contains(&call.call_id) => {}
+                    // It lost its power between the two INVITEs of a call, and took both. Beside an answer nothing of the same
+                    // call is cancelled: there are phones that know a CANCEL by its Call-ID alone.
+                    State::Ringing if deaths > 0 && phone.has_twice(call) => {}
                     State::Over => {}
                     state @ (State::Ringing | State::Answered | State::Talking | State::Leaving) => {
                         self.broken(

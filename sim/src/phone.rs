@@ -266,6 +266,13 @@ impl Phone {
         }
     }
 
+    /// Whether it took another INVITE of the same call too, because it had forgotten.
+    pub(crate) fn has_twice(&self, call: &Call) -> bool {
+        let number = |call: &Call| call.invite.headers.cseq().map_or(0, |cseq| cseq.number);
+        let is_other = |other: &&Call| other.call_id == call.call_id && number(other) != number(call);
+        self.forgotten > 0 && self.calls.values().any(|other| is_other(&other))
+    }
+
     fn find(&self, call_id: &str, tag: &str) -> Option<u64> {
         let found = self
             .calls

@@ -443,9 +443,6 @@ impl Agent {
         let CancelDerived { leg, waits, caller, calls, but, cause } = order;
         let answered =
             but.and_then(|snapshot| Dialog::restore(&snapshot).ok()).map(|answered| answered.dialog.id.call_id);
-        // A phone that forgot what it had said to the first INVITE of a call may have two of them. Which one a leg of an
-        // earlier process was answered by is not known: then none of its call is touched.
-        let answered_number = self.invite_number(leg);
         let is_awaited = match waits {
             Waits::End if self.legs.contains_key(&leg) || self.withdrawn.contains_key(&leg) => return,
             Waits::End => true,
@@ -473,13 +470,13 @@ impl Agent {
                     branch,
                 };
                 for Target { uri, names } in targets {
-                    let has_answered = answered.as_ref() == Some(&names.call_id);
-                    if has_answered && answered_number.is_none() {
+                    // There are phones that know a CANCEL by its Call-ID alone.
+                    if answered.as_ref() == Some(&names.call_id) {
                         continue;
                     }
                     attempt.names = names;
                     let hop = hop_of(&attempt.branch, uri.clone());
-                    for number in (1..=numbers).filter(|number| !has_answered || answered_number != Some(*number)) {
+                    for number in 1..=numbers {
                         attempt.cseq = number;
                         let request = invite(&caller, &attempt, uri.clone(), &[], &[]);
                         let mut cancel = with_same_branch(&request, Method::Cancel, None);

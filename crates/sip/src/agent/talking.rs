@@ -220,13 +220,6 @@ impl Agent {
         }
     }
 
-    /// The number of the INVITE that made the leg's dialog, if this process sent it and still knows.
-    pub(super) fn invite_number(&self, leg: LegKey) -> Option<u32> {
-        let Some(Leg::Talking(session)) = self.legs.get(&leg) else { return None };
-        let invite = self.clients.get(&session.invite?)?;
-        invite.request.headers.cseq().ok().map(|cseq| cseq.number)
-    }
-
     // What the user of the agent orders.
 
     pub(super) fn confirm(&mut self, leg: LegKey) {

@@ -62,14 +62,14 @@ fn rfc4028_7_4_what_rings_after_a_422_is_cancelled() {
 }
 
 #[test]
-fn a_phone_that_forgot_what_it_had_asked_for_does_not_ring_on_beside_its_own_answer() {
+fn nothing_is_cancelled_in_a_call_that_was_answered() {
     let mut world = pair(1, 1800);
     let phone = to(&format!("sip:raw@{RAW}"));
     world.dial_branches(0, LEG, vec![phone.clone()], seconds(60));
     let asked = last_invite(&world);
     world.answer_raw(0, "INVITE", "422 Session Interval Too Small", "raw", "Min-SE: 3600\r\n", "");
     let rings = last_invite(&world);
-    // It was without power between the two, and takes the first one of the next process for a new call.
+    // There are phones that know a CANCEL by its Call-ID alone, SIPp for one: they would hang up.
     world.restart(0, config(1));
     let again = dial(LEG, vec![phone.clone()], seconds(60));
     let caller = again.caller.clone();
@@ -82,7 +82,7 @@ fn a_phone_that_forgot_what_it_had_asked_for_does_not_ring_on_beside_its_own_ans
     let others = CancelDerived { leg: LEG, waits, caller, calls, but: Some(answered), cause };
     world.order(0, Order::CancelDerived(Box::new(others)));
     world.run_for(seconds(0));
-    assert_eq!((cancels(&world, &rings), cancels(&world, &asked)), (1, 0));
+    assert_eq!((cancels(&world, &rings), cancels(&world, &asked)), (0, 0));
 }
 
 #[test]
