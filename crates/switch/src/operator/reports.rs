@@ -140,7 +140,7 @@ impl Operator {
     }
 
     fn failed(&mut self, key: LegKey, status: u16, because: FailedBecause, contacts: &[Uri]) {
-        let Some(id) = self.by_key.remove(&key) else { return };
+        let Some(id) = self.by_key.get(&key).copied() else { return };
         let Some(leg) = self.legs.get(&id) else { return };
         let cause = match &leg.state {
             LegState::Ending { cause, .. } => cause.clone(),
@@ -159,7 +159,6 @@ impl Operator {
                     // What the earlier process made ring is stopped before the end is told.
                     let target = dialing.target.clone();
                     leg.state = LegState::Ending { cause, give_up_at: self.now.instant + super::effects::END_WITHIN };
-                    self.by_key.insert(key, id);
                     let said = HangUpCause::because(status, "Not reached");
                     let others = self.cancel_of((id, key), Waits::End, &target, None, said);
                     self.order(others);

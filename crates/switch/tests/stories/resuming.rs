@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use control::{Cause, LegNews};
+use control::{Cause, LegId, LegNews, Snapshot};
 use sip::message::{Message, Method, Request, Response, parse_datagram};
 
-use crate::handset::{Answer, Heard, Script};
+use crate::handset::{Answer, Heard, Phone, Script};
 use crate::harness::{World, conference};
 use crate::registered;
 
@@ -63,6 +63,18 @@ async fn after_a_restart_people_hear_each_other_again_in_the_same_dialogs() {
     assert_eq!(world.expect_hung_up(leg_a).await, Cause::PeerHungUp { phone: false });
 }
 
+/// The next process, which knows nothing of the call yet, and what the one before has written down.
+async fn restarted_while_the_desk_talks() -> (World, Phone, LegId, Snapshot) {
+    let mut world = World::start(&["desk"], Vec::new());
+    let mut desk = registered(&world, "desk", Script::new(Answer::PickUp)).await;
+    let bindings = world.bindings(1).await;
+    let (leg, snapshot) = world.call(conference(1), "desk").await;
+    desk.confirmed().await;
+    let sip = world.sip();
+    drop(world);
+    (World::restart(&["desk"], bindings, sip).await, desk, leg, snapshot)
+}
+
 /// The port, once the process before has let go of it.
 async fn bound(port: u16) -> std::net::UdpSocket {
     let free = async {
@@ -76,7 +88,7 @@ async fn bound(port: u16) -> std::net::UdpSocket {
     tokio::time::timeout(Duration::from_secs(10), free).await.expect("the port is free again")
 }
 
-fn port_of(snapshot: &control::Snapshot) -> u16 {
+fn port_of(snapshot: &Snapshot) -> u16 {
     let stored: serde_json::Value = serde_json::from_str(&snapshot.0).unwrap();
     u16::try_from(stored["media"]["local_port"].as_u64().unwrap()).unwrap()
 }
@@ -114,7 +126,7 @@ async fn other_devices_are_stopped_by_the_next_process_as_long_as_they_may_ring(
     silent.set_nonblocking(true).unwrap();
     while cancelled(&silent) {}
     let mut world = World::restart(&["desk"], bindings, sip).await;
-    world.resume(conference(1), leg, &control::Snapshot(old.to_string()), "desk").await;
+    world.resume(conference(1), leg, &Snapshot(old.to_string()), "desk").await;
     world.switch.taken_up().await;
     world.resumed(1).await;
     desk.hang_up();
@@ -124,14 +136,7 @@ async fn other_devices_are_stopped_by_the_next_process_as_long_as_they_may_ring(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_phone_that_hung_up_meanwhile_is_heard_once_its_leg_is_taken_up() {
-    let mut world = World::start(&["desk"], Vec::new());
-    let mut desk = registered(&world, "desk", Script::new(Answer::PickUp)).await;
-    let bindings = world.bindings(1).await;
-    let (leg, snapshot) = world.call(conference(1), "desk").await;
-    desk.confirmed().await;
-    let sip = world.sip();
-    drop(world);
-    let mut world = World::restart(&["desk"], bindings, sip).await;
+    let (mut world, mut desk, leg, snapshot) = restarted_while_the_desk_talks().await;
     // Its BYE may reach a process that does not know its dialog yet, and must not be told so.
     desk.hang_up();
     world.resume(conference(1), leg, &snapshot, "desk").await;
@@ -144,14 +149,7 @@ async fn a_phone_that_hung_up_meanwhile_is_heard_once_its_leg_is_taken_up() {
 /// is what counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_phone_that_changes_the_session_right_after_a_restart_is_asked_how_it_is() {
-    let mut world = World::start(&["desk"], Vec::new());
-    let mut desk = registered(&world, "desk", Script::new(Answer::PickUp)).await;
-    let bindings = world.bindings(1).await;
-    let (leg, snapshot) = world.call(conference(1), "desk").await;
-    desk.confirmed().await;
-    let sip = world.sip();
-    drop(world);
-    let mut world = World::restart(&["desk"], bindings, sip).await;
+    let (mut world, mut desk, leg, snapshot) = restarted_while_the_desk_talks().await;
     world.resume(conference(1), leg, &snapshot, "desk").await;
     world.switch.taken_up().await;
     world.resumed(1).await;
@@ -176,7 +174,7 @@ async fn a_phone_that_is_gone_is_told_as_such_and_one_of_an_unknown_form_too() {
     let sip = world.sip();
     drop(world);
     let mut world = World::restart(&["desk"], bindings, sip).await;
-    let foreign = control::Snapshot("of another form".to_owned());
+    let foreign = Snapshot("of another form".to_owned());
     let unknown = crate::fresh_leg();
     world.resume(conference(1), unknown, &foreign, "desk").await;
     assert_eq!(world.news(unknown).await, (conference(1), LegNews::HungUp(Cause::ServiceRestarted)));

@@ -1,18 +1,26 @@
 //! Requests nobody waits for any longer: CANCEL, and ACK and BYE for a 2xx that comes after all.
 
-use std::net::SocketAddr;
-
-use super::{Cancelling, ClientKey, FORKS_MAX, Owner, Sending, Stage, ViaBranch, add_reason, with_same_branch};
+use super::{
+    Cancelling, ClientKey, ClientTransaction, FORKS_MAX, Owner, Sending, Stage, ViaBranch, add_reason, with_same_branch,
+};
 use crate::agent::Agent;
 use crate::agent::calling::Withdrawn;
-use crate::agent::limits::{STRAY_FOR, STRAY_REQUESTS_MAX, STRAYS_MAX};
 use crate::agent::network::{Hop, Way};
-use crate::agent::servers::Source;
-use crate::agent::vocabulary::{HangUpCause, Hint, LegKey, Report};
-use crate::dialog::{Dialog, DialogId};
+use crate::agent::vocabulary::{HangUpCause, LegKey, Report};
+use crate::dialog::Dialog;
 use crate::digest::DigestClient;
 use crate::locate::Walk;
-use crate::message::{CSeq, HeaderName, Host, Method, NameAddr, Request, Response, Uri, Via};
+use crate::message::{Method, Request, Response, Via};
+
+impl ClientTransaction {
+    /// The dialog that a response to this INVITE makes, with whoever is where the INVITE went.
+    fn dialog_of(&self, response: &Response) -> Option<Dialog> {
+        let mut dialog = Dialog::of_caller(&self.request, response).ok()?;
+        dialog.heard_from = self.way.filter(|_| dialog.routes.is_empty()).map(Way::hint);
+        dialog.advertised = self.hop.advertised;
+        Some(dialog)
+    }
+}
 
 impl Agent {
     /// Nobody waits for this INVITE any longer: it is cancelled as soon as that may be done, and a 2xx that comes
@@ -87,12 +95,12 @@ impl Agent {
         if transaction.untold == 0 || transaction.ringing.len() >= FORKS_MAX {
             return;
         }
-        let tag = response.headers.to().ok().and_then(|to| to.tag().map(str::to_owned));
-        if let (Some(tag), Ok(mut dialog)) = (tag, Dialog::of_caller(&transaction.request, response)) {
-            dialog.heard_from = transaction.way.filter(|_| dialog.routes.is_empty()).map(Way::hint);
-            dialog.advertised = transaction.hop.advertised;
+        let Some(tag) = response.headers.to().ok().and_then(|to| to.tag().map(str::to_owned)) else { return };
+        if !transaction.ringing.contains_key(&tag)
+            && let Some(mut dialog) = transaction.dialog_of(response)
+        {
             dialog.skip_to(transaction.untold);
-            transaction.ringing.entry(tag).or_insert(dialog);
+            transaction.ringing.insert(tag, dialog);
         }
     }
 
@@ -119,16 +127,6 @@ impl Agent {
             let bye = self.sending_within(&dialog, bye, Owner::Nobody);
             self.send(bye);
         }
-    }
-
-    /// Whether this process has ended this dialog as one that nobody knew of.
-    pub(super) fn has_hung_up_on(&self, response: &Response) -> bool {
-        let via = response.headers.top_via().ok();
-        let (Ok(dialog), Some(branch)) = (Dialog::of_stray(response), via.as_ref().and_then(Via::branch)) else {
-            return false;
-        };
-        let early = DialogId { local_tag: branch.to_owned(), ..dialog.id.clone() };
-        [dialog.id, early].iter().any(|id| self.strays.get(id).is_some_and(|until| *until > self.now))
     }
 
     /// The dialog of this request has ended. A 2xx that comes after all is acknowledged and ended.
@@ -243,9 +241,7 @@ impl Agent {
         if transaction.acks.len() >= FORKS_MAX {
             return false;
         }
-        let Ok(mut dialog) = Dialog::of_caller(&transaction.request, response) else { return false };
-        dialog.heard_from = transaction.way.filter(|_| dialog.routes.is_empty()).map(Way::hint);
-        dialog.advertised = transaction.hop.advertised;
+        let Some(dialog) = transaction.dialog_of(response) else { return false };
         let account = transaction.account.clone();
         let numbered = transaction.early.get(&to_tag).map(|early| &early.dialog).or(transaction.ringing.get(&to_tag));
         let last_number = numbered.map_or(transaction.untold, |dialog| dialog.local_cseq);
@@ -280,122 +276,9 @@ impl Agent {
         let bye = Sending { account, ..self.sending_within(&dialog, bye, bye_owner) };
         self.send(bye);
     }
-
-    /// A phone rings, and the process that called it has died and left nothing of it: it was of no use any longer, and had
-    /// not said a word. The CANCEL is made of what the phone repeats of its INVITE, and goes to where that came from. Beside
-    /// it goes a BYE (RFC 3261 §15): one CANCEL may have overtaken the INVITE, and to the phone every further one is the same
-    /// transaction, which it has answered with 481.
-    fn cancel_stray(&mut self, response: &Response, source: Source) {
-        let headers = &response.headers;
-        let (Ok(via), Ok(mut to), Ok(call_id), Ok(cseq)) =
-            (headers.top_via(), headers.to(), headers.call_id(), headers.cseq())
-        else {
-            return;
-        };
-        // What is about to be called again may ring, and within a dialog that goes on nothing does.
-        let Ok(mut dialog) = Dialog::of_stray(response) else { return };
-        let goes_on = self.dialogs.contains_key(&dialog.id);
-        if goes_on || self.is_yet_to_ask(call_id, cseq.number) || self.is_filled(2) {
-            return;
-        }
-        let Some(branch) = via.branch() else { return };
-        // Not the names of the dialogs: a 2xx that comes after all is ended under those.
-        let invite = DialogId { call_id: call_id.to_owned(), local_tag: branch.to_owned(), remote_tag: String::new() };
-        let early = DialogId { remote_tag: dialog.id.remote_tag.clone(), ..invite.clone() };
-        let Source { flow, transport, address: destination, .. } = source;
-        let advertised = match (&via.host, via.port) {
-            (Host::Ip(ip), Some(port)) => SocketAddr::new(*ip, port),
-            (Host::Ip(_) | Host::Domain(_), _) => source.advertised,
-        };
-        let way = Way { flow, transport, destination, advertised };
-        to.params.remove("tag");
-        let uri = dialog.remote_target.clone();
-        if self.is_new_stray(invite)
-            && let Some(cancel) = beside_invite_of(response, Method::Cancel, uri.clone(), &to)
-        {
-            self.send_cancel(cancel, Hop { uri, hint: Some(way.hint()), advertised: Some(advertised) }, way);
-        }
-        if !early.remote_tag.is_empty() && self.is_new_stray(early) {
-            dialog.heard_from = Some(way.hint());
-            dialog.skip_to(self.untold(0));
-            let bye = dialog.request(&Method::Bye);
-            let bye = self.sending_within(&dialog, bye, Owner::Nobody);
-            self.send(bye);
-        }
-    }
-
-    /// Whoever knows the Call-ID of an old call can make us end it. That costs a bounded number of packets, which go to where
-    /// the response came from and nowhere that it names: once each, and so many at one time.
-    fn is_new_stray(&mut self, id: DialogId) -> bool {
-        let now = self.now;
-        self.strays.retain(|_, until| *until > now);
-        let is_new = self.strays.len() < STRAYS_MAX && !self.strays.contains_key(&id);
-        if is_new {
-            self.strays.insert(id, now + STRAY_FOR);
-        }
-        is_new
-    }
-
-    /// A response to no request we know: perhaps to one of an earlier process of this node.
-    pub(super) fn receive_stray(&mut self, response: &Response, source: Source) {
-        self.counters.stray_received += 1;
-        let headers = &response.headers;
-        let is_invite = headers.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
-        let is_ours = headers.call_id().is_ok_and(|call_id| self.naming.is_ours(call_id));
-        if !is_invite || headers.vias().map_or(true, |vias| vias.len() != 1) {
-            return;
-        }
-        let Source { flow, transport, address, advertised } = source;
-        if response.is_provisional() {
-            if is_ours {
-                self.cancel_stray(response, source);
-            }
-        } else if response.is_success() {
-            // A 2xx outlives its transaction; the leg's dialog may still be there.
-            if self.acknowledge_again(response) || !is_ours {
-                return;
-            }
-            // The answer to an INVITE that we are about to send as well, as the earlier process did after a 407 or a 422: it
-            // is repeated until we have.
-            if let (Ok(call_id), Ok(cseq)) = (headers.call_id(), headers.cseq())
-                && self.is_yet_to_ask(call_id, cseq.number)
-            {
-                return;
-            }
-            let Ok(mut dialog) = Dialog::of_stray(response) else { return };
-            if self.dialogs.contains_key(&dialog.id) || self.is_filled(2) || !self.is_new_stray(dialog.id.clone()) {
-                return;
-            }
-            dialog.heard_from = Some(Hint { flow: Some(flow), transport, destination: address });
-            let last_number = self.untold(0).saturating_add(STRAY_REQUESTS_MAX);
-            self.acknowledge_and_end(dialog, last_number, [Owner::Nobody, Owner::Nobody], None, &completed_elsewhere());
-        } else if is_ours
-            && let Ok(to) = headers.to()
-            && let Some(ack) = beside_invite_of(response, Method::Ack, to.uri.clone(), &to)
-        {
-            // The failure is repeated until somebody acknowledges it.
-            self.transmit(Way { flow, transport, destination: address, advertised }, ack.to_bytes());
-        }
-    }
-}
-
-/// A request in the transaction of an INVITE of which nothing is known but a response.
-fn beside_invite_of(response: &Response, method: Method, uri: Uri, to: &NameAddr) -> Option<Request> {
-    let headers = &response.headers;
-    let (mut via, cseq) = (headers.top_via().ok()?, headers.cseq().ok()?);
-    via.params.remove("received");
-    via.params.set_flag("rport");
-    let mut request = Request::new(method.clone(), Uri { headers: None, ..uri });
-    request.headers.push(HeaderName::Via, &via);
-    request.headers.push(HeaderName::MaxForwards, "70");
-    request.headers.push(HeaderName::From, headers.get(HeaderName::From).unwrap_or_default());
-    request.headers.push(HeaderName::To, to);
-    request.headers.push(HeaderName::CallId, headers.get(HeaderName::CallId).unwrap_or_default());
-    request.headers.push(HeaderName::CSeq, CSeq { method, ..cseq });
-    Some(request)
 }
 
 /// What a phone is told whose answer nobody waits for any longer.
-fn completed_elsewhere() -> HangUpCause {
+pub(super) fn completed_elsewhere() -> HangUpCause {
     HangUpCause::because(200, "Call completed elsewhere")
 }
